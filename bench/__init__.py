@@ -1,0 +1,1 @@
+"""Measurements, each a ratio against something named in the same run."""

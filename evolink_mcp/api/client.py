@@ -1,0 +1,168 @@
+"""The two endpoints: buy a task, read a task."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from urllib.parse import quote
+
+import anyio
+import httpx2 as httpx
+
+from evolink_mcp import __version__
+from evolink_mcp.api.network import Network, Sleep
+from evolink_mcp.api.refusals import is_error_body, refusal_of
+from evolink_mcp.api.retry import repeat_safely
+from evolink_mcp.api.wire import Task, TaskId, read_object, read_task, unreadable
+from evolink_mcp.catalog.request import ImageRequest
+from evolink_mcp.errors import AnswerLost, NeverSent, NoUsableAnswer
+
+READ_TIMEOUT = httpx.Timeout(15.0, connect=10.0)
+"""Seconds for reading a task, as EvoLink's own clients have it."""
+
+SUBMIT_TIMEOUT = httpx.Timeout(40.0, connect=10.0)
+"""Seconds for buying a task. Longer than EvoLink's clients wait (30), because giving
+up early makes the outcome unknown; shorter than the hosts' shortest common limit."""
+
+TOTAL_TIMEOUT = 45.0
+"""Seconds for a whole exchange, however slowly it trickles."""
+
+MAX_ANSWER_BYTES = 1_000_000
+"""Longest answer that is read; a task is a few hundred bytes."""
+
+_NEVER_SENT = (
+    httpx.ConnectError,
+    httpx.ConnectTimeout,
+    httpx.PoolTimeout,
+    httpx.ProxyError,
+    httpx.UnsupportedProtocol,
+    httpx.LocalProtocolError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class EvolinkApi:
+    """EvoLink's image endpoints with one key."""
+
+    reads: httpx.AsyncClient
+    """Safe requests; keeps connections alive."""
+    purchases: httpx.AsyncClient
+    """Paid requests, each on a connection of its own: one that was kept alive may be
+    closed under the request, and then nobody knows whether it was taken."""
+    sleep: Sleep = anyio.sleep
+
+    async def submit(self, request: ImageRequest, *, idempotency_key: str) -> Task:
+        """Buy a task (EvoLink docs, "gpt-4o-image"); never repeated here.
+
+        `idempotency_key` goes along as a courtesy that nothing relies on (vendor client).
+
+        Raises:
+            RefusedByEvolink: EvoLink answered with an error.
+            NoUsableAnswer: `NeverSent`, or the outcome is not known.
+        """
+        return await _ask(
+            self.purchases,
+            self.purchases.build_request(
+                "POST",
+                "/v1/images/generations",
+                json=request.body(),
+                headers={"Idempotency-Key": idempotency_key},
+            ),
+        )
+
+    async def task(self, task_id: TaskId) -> Task:
+        """Read a task (EvoLink docs, "Query Task Status"); repeated where that may help.
+
+        Raises:
+            RefusedByEvolink: EvoLink answered with an error.
+            NoUsableAnswer: No readable answer came, in several tries.
+        """
+        path = f"/v1/tasks/{quote(task_id, safe='')}"
+
+        async def ask() -> Task:
+            task = await _ask(self.reads, self.reads.build_request("GET", path))
+            if task.id != task_id:
+                raise unreadable("it is about another task")
+            return task
+
+        return await repeat_safely(ask, sleep=self.sleep)
+
+
+@asynccontextmanager
+async def connect(base_url: str, *, key: str, network: Network) -> AsyncGenerator[EvolinkApi]:
+    """Open the clients of one key."""
+    headers = {
+        "Authorization": f"Bearer {key}",
+        "User-Agent": f"evolink-mcp/{__version__}",
+        "Accept": "application/json",
+    }
+    client = partial(
+        httpx.AsyncClient,
+        base_url=base_url,
+        headers=headers,
+        transport=network.transport,
+        verify=network.tls,
+    )
+    fresh = httpx.Limits(max_keepalive_connections=0)
+    async with (
+        client(timeout=READ_TIMEOUT) as reads,
+        client(timeout=SUBMIT_TIMEOUT, limits=fresh) as purchases,
+    ):
+        yield EvolinkApi(reads, purchases, network.sleep)
+
+
+async def _ask(client: httpx.AsyncClient, request: httpx.Request) -> Task:
+    try:
+        with anyio.fail_after(TOTAL_TIMEOUT):
+            response = await client.send(request, stream=True)
+            try:
+                body = await _read_body(response)
+            finally:
+                await response.aclose()
+    except (httpx.HTTPError, OSError) as error:
+        raise translated(error) from error
+    return _task_in(response, body)
+
+
+async def _read_body(response: httpx.Response) -> bytes:
+    body = bytearray()
+    async for piece in response.aiter_bytes():
+        body += piece
+        if len(body) > MAX_ANSWER_BYTES:
+            raise unreadable("it is far too long")
+    return bytes(body)
+
+
+def _task_in(response: httpx.Response, body: bytes) -> Task:
+    if not response.is_success:
+        raise _not_a_success(response, body)
+    if is_error_body(read_object(body)):
+        raise refusal_of(response, body)
+    return read_task(body)
+
+
+def _not_a_success(response: httpx.Response, body: bytes) -> Exception:
+    if response.is_error:
+        return refusal_of(response, body)
+    return unreadable(f"it is HTTP {response.status_code}, a redirect or the like")
+
+
+def translated(error: httpx.HTTPError | OSError) -> NoUsableAnswer:
+    """Turn a failure of the HTTP library into ours, by whether the request can have left.
+
+    An OSError is our own time limit, or one of TLS, which the library lets through.
+    """
+    name = type(error).__name__
+    if isinstance(error, _NEVER_SENT):
+        return NeverSent(
+            message=f"EvoLink could not be reached ({name}).",
+            next_step="Check the network and EVOLINK_BASE_URL, then call again.",
+        )
+    if isinstance(error, httpx.DecodingError):
+        return unreadable("its encoding is broken")
+    return AnswerLost(
+        message=f"The connection to EvoLink broke before an answer came ({name}).",
+        next_step="Call again in a minute.",
+    )

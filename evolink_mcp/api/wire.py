@@ -1,0 +1,183 @@
+"""What comes back from EvoLink, read leniently.
+
+Only `id` is relied upon, for it is all that a paid task is found by: every other field
+has come, gone or changed its type between editions of EvoLink's documentation, and is
+read as absent where it does not fit.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from typing import Annotated, NewType, cast
+
+from pydantic import (
+    AliasPath,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+
+from evolink_mcp.errors import AnswerUnreadable, InvalidRequest, Problem, quote_foreign
+
+TaskId = NewType("TaskId", str)
+"""EvoLink's name for a task, checked: safe in a path and in a file name."""
+
+MOST_PICTURES = 16
+"""Pictures of one task; EvoLink's models make at most 15."""
+
+_TASK_ID = re.compile(r"task-unified-[A-Za-z0-9_-]{1,100}")
+
+
+def _absent_if_unfit(value: object, read: ValidatorFunctionWrapHandler) -> object:
+    try:
+        return cast("object", read(value))
+    except ValidationError:
+        return None
+
+
+def _pending_if_unfit(value: object, read: ValidatorFunctionWrapHandler) -> object:
+    """Take a task without a status for one to ask again for; its id must not be lost."""
+    return _absent_if_unfit(value, read) or "pending"
+
+
+def _percent(value: object, read: ValidatorFunctionWrapHandler) -> float:
+    """Bring progress into its range; nonsense counts as none."""
+    number = _absent_if_unfit(value, read)
+    return min(100.0, max(0.0, number)) if isinstance(number, float) else 0.0
+
+
+def _links(value: object) -> tuple[str, ...]:
+    """Keep the texts of a list; a lone text is a list of one."""
+    items = cast("Sequence[object]", value) if isinstance(value, list | tuple) else [value]
+    return tuple(item for item in items if isinstance(item, str) and item)
+
+
+def _image_links(value: object) -> tuple[str, ...]:
+    """Find the links in `result_data`: a list of objects, or one object (vendor client)."""
+    items = cast("list[object]", value) if isinstance(value, list) else [value]
+    objects = [cast("dict[str, object]", item) for item in items if isinstance(item, dict)]
+    return _links([item.get("image_url") for item in objects])
+
+
+def _text(value: object) -> str:
+    """Read a text that may come as a number; anything else counts as none."""
+    return str(value) if isinstance(value, str | int | float) else ""
+
+
+_Lenient = WrapValidator(_absent_if_unfit)
+_Word = Annotated[str | None, _Lenient]
+_Finite = Annotated[float, Field(allow_inf_nan=False)]
+_Number = Annotated[_Finite | None, _Lenient]
+_Text = Annotated[str, BeforeValidator(_text)]
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class TaskError(_Answer):
+    """Why a task failed, in EvoLink's words (EvoLink docs, "Query Task Status")."""
+
+    code: _Text = ""
+    message: _Text = ""
+
+
+class Task(_Answer):
+    """One task as EvoLink last told it."""
+
+    id: str
+    """The only thing that must be kept."""
+    status: Annotated[str, WrapValidator(_pending_if_unfit)] = "pending"
+    progress: Annotated[_Finite, WrapValidator(_percent)] = 0.0
+    """Percent, 0 to 100."""
+    model: _Word = None
+    """The model really used."""
+    created: _Number = None
+    """Unix seconds."""
+    estimated_seconds: _Number = Field(
+        default=None, validation_alias=AliasPath("task_info", "estimated_time")
+    )
+    credits_reserved: _Number = Field(
+        default=None, validation_alias=AliasPath("usage", "credits_reserved")
+    )
+    credits_used: _Number = Field(default=None, validation_alias=AliasPath("usage", "credits_used"))
+    """Vendor client."""
+    results: Annotated[tuple[str, ...], BeforeValidator(_links)] = ()
+    result_data: Annotated[tuple[str, ...], BeforeValidator(_image_links)] = ()
+    """Vendor client: a fallback behind `results`."""
+    error: Annotated[TaskError | None, _Lenient] = None
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """Where the pictures are, once the task is completed; not more than any model makes."""
+        return (self.results or self.result_data)[:MOST_PICTURES]
+
+    def filled_from(self, earlier: Task | None) -> Task:
+        """Keep what an earlier answer said and this one leaves out, such as the price."""
+        if earlier is None:
+            return self
+        names = ("model", "created", "estimated_seconds", "credits_reserved", "credits_used")
+        missing = {name: getattr(earlier, name) for name in names if getattr(self, name) is None}
+        return self.model_copy(update=missing)
+
+    @property
+    def task_id(self) -> TaskId:
+        """The id, which `read_task` has checked."""
+        return TaskId(self.id)
+
+
+def read_task(body: bytes) -> Task:
+    """Read a task from the body of an answer.
+
+    Raises:
+        AnswerUnreadable: Not JSON, no task, or a task id that is not of the documented form.
+    """
+    try:
+        task = Task.model_validate(read_object(body))
+    except ValidationError as error:
+        raise unreadable("it has no readable task id") from error
+    if not _TASK_ID.fullmatch(task.id):
+        raise unreadable(f"its task id {quote_foreign(task.id)} is not of the documented form")
+    return task
+
+
+def read_object(body: bytes) -> dict[str, object]:
+    """Read a JSON object.
+
+    Raises:
+        AnswerUnreadable: It is not one.
+    """
+    try:
+        value: object = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        raise unreadable("it is not JSON") from error
+    if not isinstance(value, dict):
+        raise unreadable("it is not a JSON object")
+    return cast("dict[str, object]", value)
+
+
+def unreadable(reason: str) -> AnswerUnreadable:
+    """Make the error for an answer that is not EvoLink's."""
+    return AnswerUnreadable(
+        message=f"EvoLink's answer could not be read: {reason}.",
+        next_step="Check EVOLINK_BASE_URL and whether a proxy or a login page stands between.",
+    )
+
+
+def read_task_id(text: str) -> TaskId:
+    """Read a task id as a caller gave it.
+
+    Raises:
+        InvalidRequest: It is none, so it may not go into a path.
+    """
+    word = text.strip()
+    if not _TASK_ID.fullmatch(word):
+        problem = Problem("task_id", "is not a task id", "task-unified-… as generate_image gave it")
+        raise InvalidRequest(problems=(problem,))
+    return TaskId(word)

@@ -1,0 +1,78 @@
+"""Buying a task: one request, sent again only where it provably bought nothing."""
+
+from __future__ import annotations
+
+from evolink_mcp.api.client import EvolinkApi
+from evolink_mcp.api.network import Sleep
+from evolink_mcp.api.refusals import PAID_OUTCOME_UNKNOWN
+from evolink_mcp.api.retry import pause_after
+from evolink_mcp.api.wire import Task
+from evolink_mcp.catalog.request import ImageRequest
+from evolink_mcp.errors import (
+    EvolinkError,
+    NeverSent,
+    OutcomeUnknown,
+    RefusedByEvolink,
+)
+from evolink_mcp.jobs.job import JobId
+
+_CONFLICT = 409
+_TOO_MANY = 429
+_SERVER_ERROR = 500
+_UNAVAILABLE = 503
+
+
+async def submit(request: ImageRequest, *, job_id: JobId, api: EvolinkApi, sleep: Sleep) -> Task:
+    """Buy a task; at most one request that can have been taken ever leaves.
+
+    Raises:
+        OutcomeUnknown: The request may have been taken; it must not be sent again.
+        RefusedByEvolink: EvoLink said no; nothing was charged.
+        NeverSent: EvoLink could not be reached; nothing was charged.
+    """
+    try:
+        return await api.submit(request, idempotency_key=job_id)
+    except EvolinkError as error:
+        pause = pause_after(error, attempt=1) if may_be_repeated(error) else None
+        if pause is None:
+            raise _final(error) from error
+    await sleep(pause)
+    try:
+        return await api.submit(request, idempotency_key=job_id)
+    except EvolinkError as error:
+        raise _final(error) from error
+
+
+def bought_nothing(error: EvolinkError) -> bool:
+    """Tell whether a failure proves that no task was made.
+
+    It does where the request never left, and where EvoLink itself turned it away: with a
+    4xx, or with a 503 in its own words. A 503 in other words may be a proxy's, behind
+    which the request went through; so may a 409 about an earlier try.
+    """
+    if not isinstance(error, RefusedByEvolink):
+        return isinstance(error, NeverSent)
+    if error.status >= _SERVER_ERROR:
+        return error.status == _UNAVAILABLE and error.own_body
+    if error.status == _CONFLICT:
+        return error.own_body and error.upstream_code != PAID_OUTCOME_UNKNOWN
+    return True
+
+
+def may_be_repeated(error: EvolinkError) -> bool:
+    """Tell whether a purchase that bought nothing was turned away in passing only."""
+    if isinstance(error, RefusedByEvolink):
+        return bought_nothing(error) and error.status in {_TOO_MANY, _UNAVAILABLE}
+    return isinstance(error, NeverSent)
+
+
+def _final(error: EvolinkError) -> EvolinkError:
+    if bought_nothing(error):
+        return error
+    return OutcomeUnknown(
+        message="The request was sent to EvoLink, but it is not known whether EvoLink took it: "
+        f"{error.message}",
+        next_step="Do not call generate_image again on your own: that may buy the picture twice. "
+        "Tell the user, who can look at evolink.ai whether a task was made a moment ago, "
+        "and call again only if the user asks for it.",
+    )

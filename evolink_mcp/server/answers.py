@@ -1,0 +1,74 @@
+"""The structured form of every answer: one shape, whatever happened."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from evolink_mcp.errors import Charged
+
+Status = Literal["pending", "processing", "completed", "failed", "refused", "unknown"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class ImageAnswer(_Part):
+    """One picture."""
+
+    n: int = Field(description="Position in the task's results, from 1.")
+    url: str = Field(description="Where EvoLink keeps it; open to anybody with the address.")
+    url_expires_at: str | None = Field(default=None, description="When that address dies (UTC).")
+    path: str | None = Field(default=None, description="Absolute path of the saved file.")
+    media_type: str | None = Field(default=None, description="Type of the file.")
+    width: int | None = Field(default=None, description="Pixels.")
+    height: int | None = Field(default=None, description="Pixels.")
+    bytes: int | None = Field(default=None, description="Size of the file.")
+    problem: str | None = Field(default=None, description="Why it is not saved.")
+
+
+class NextCallArguments(_Part):
+    """Arguments of the next call."""
+
+    task_id: str
+
+
+class NextCall(_Part):
+    """The exact call to make next."""
+
+    tool: str
+    arguments: NextCallArguments
+
+
+class Failure(_Part):
+    """What went wrong and what to do."""
+
+    code: str = Field(description="Stable word for the kind of failure.")
+    message: str
+    retryable: bool = Field(description="Whether the same call may succeed later.")
+    charged: Charged = Field(description="Whether it cost credits.")
+    next_step: str
+
+
+class Answer(_Part):
+    """What both tools answer."""
+
+    status: Status = Field(
+        description="pending and processing: go on with next_call; completed: pictures are here; "
+        "failed: the task failed; refused: nothing was bought or changed; unknown: nobody knows "
+        "whether a picture was bought."
+    )
+    task_id: str | None = Field(default=None, description="EvoLink's name for the task.")
+    model: str | None = Field(default=None, description="The model that was really used.")
+    progress: float | None = Field(default=None, description="Percent.")
+    seconds: float | None = Field(default=None, description="Seconds that were waited so far.")
+    images: list[ImageAnswer] | None = Field(default=None, description="The pictures.")
+    credits_reserved: float | None = Field(
+        default=None, description="Credits set aside; the final charge counts the pictures made."
+    )
+    notes: list[str] | None = Field(default=None, description="What else the user should know.")
+    next_poll_seconds: int | None = Field(default=None, description="Seconds until next_call.")
+    next_call: NextCall | None = Field(default=None, description="The exact call to make next.")
+    error: Failure | None = Field(default=None, description="Only when something went wrong.")

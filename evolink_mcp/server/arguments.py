@@ -1,0 +1,93 @@
+"""Arguments of calls, beyond those that the API itself takes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+from evolink_mcp.api.wire import TaskId, read_task_id
+from evolink_mcp.catalog.request import (
+    ImageRequest,
+    Json,
+    read_request,
+    request_schema,
+    unknown_fields,
+)
+from evolink_mcp.catalog.spec import ModelSpec
+from evolink_mcp.errors import InvalidRequest, Problem
+
+WAIT_SECONDS: Mapping[str, object] = {
+    "type": "number",
+    "description": "Answer after this many seconds at the latest, ready or not. Leave it out to "
+    "wait as long as this program allows.",
+    "minimum": 0,
+}
+
+TASK_ID: Mapping[str, object] = {
+    "type": "string",
+    "description": "The task_id that generate_image gave.",
+    "minLength": 14,
+    "maxLength": 120,
+}
+
+
+def generate_image_schema(spec: ModelSpec) -> dict[str, object]:
+    """Return the input schema of `generate_image`: the model's own, and how long to wait."""
+    schema = request_schema(spec)
+    properties = schema["properties"]
+    assert isinstance(properties, dict)  # noqa: S101 - our own schema
+    return {**schema, "properties": {**properties, "wait_seconds": WAIT_SECONDS}}
+
+
+def get_task_schema() -> dict[str, object]:
+    """Return the input schema of `get_task`."""
+    return {
+        "type": "object",
+        "properties": {"task_id": TASK_ID, "wait_seconds": WAIT_SECONDS},
+        "required": ["task_id"],
+    }
+
+
+def _split_wait(arguments: Json) -> tuple[dict[str, object], float | None]:
+    """Take `wait_seconds` out of the arguments.
+
+    Raises:
+        InvalidRequest: It is not a number of seconds.
+    """
+    fields = dict(arguments)
+    value = fields.pop("wait_seconds", None)
+    return fields, None if value is None else _seconds(value)
+
+
+def read_generate_image(arguments: Json, spec: ModelSpec) -> tuple[ImageRequest, float | None]:
+    """Read the arguments of `generate_image`.
+
+    Raises:
+        InvalidRequest: Unknown arguments or broken rules.
+    """
+    fields, wait = _split_wait(arguments)
+    return read_request(fields, spec, beside=("wait_seconds",)), wait
+
+
+def read_get_task(arguments: Json) -> tuple[TaskId, float | None]:
+    """Read the arguments of `get_task`.
+
+    Raises:
+        InvalidRequest: Unknown arguments, or no task id.
+    """
+    fields, wait = _split_wait(arguments)
+    if problems := unknown_fields(fields, ("task_id", "wait_seconds")):
+        raise InvalidRequest(problems=problems)
+    task_id = fields.get("task_id")
+    return read_task_id(task_id if isinstance(task_id, str) else ""), wait
+
+
+def _seconds(value: object) -> float:
+    try:
+        seconds = float(value) if isinstance(value, str | int | float) else -1.0
+    except (ValueError, OverflowError):
+        seconds = -1.0
+    if isinstance(value, bool) or not 0 <= seconds < math.inf:
+        problem = Problem("wait_seconds", "must be a number of seconds", "0 or more")
+        raise InvalidRequest(problems=(problem,))
+    return seconds

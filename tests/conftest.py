@@ -1,0 +1,28 @@
+"""What all tests stand on: one event loop, and no blocking call in it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from blockbuster import BlockBuster
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def no_blocking_in_the_event_loop() -> Iterator[None]:
+    # At a terminal one person waits for one thing: printing may take its time there.
+    guard = BlockBuster(scanned_modules=["evolink_mcp"], excluded_modules=["evolink_mcp.cli"])
+    # Small files of the package, read once when something is built.
+    reading = guard.functions["io.TextIOWrapper.read"]
+    reading.can_block_in("spec.py", {"load_models"})
+    reading.can_block_in("hosts.py", {"load_hosts"})
+    reading.can_block_in("httpcore2/__init__.py", {"<module>"})
+    guard.functions["threading.Lock.acquire"].can_block_in("coverage/collector.py", {"lock_data"})
+    guard.activate()
+    yield
+    guard.deactivate()

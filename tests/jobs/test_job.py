@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import re
+
+import anyio
+import pytest
+
+from evolink_mcp.api.wire import Task
+from evolink_mcp.jobs.job import Job, JobId, State, Watch, advanced, new_job_id
+
+TASK = Task(id="task-unified-1", status="processing")
+
+
+def test_a_job_id_is_a_valid_idempotency_key_and_never_the_same() -> None:
+    names = {new_job_id() for _ in range(1000)}
+    assert len(names) == 1000
+    assert all(re.fullmatch(r"run_[0-9a-f]{32}", name) for name in names)
+
+
+def test_a_job_has_the_id_of_its_task() -> None:
+    assert Job(id=JobId("run_1")).task_id is None
+    assert Job(id=JobId("run_1"), task=TASK).task_id == "task-unified-1"
+
+
+@pytest.mark.parametrize(
+    ("status", "state"),
+    [("pending", "submitted"), ("processing", "processing"), ("completed", "processing")],
+)
+def test_a_reading_advances_a_job(status: str, state: State) -> None:
+    task = Task(id="task-unified-1", status=status)
+    assert advanced(Job(id=JobId("run_1")), task) == Job(id=JobId("run_1"), state=state, task=task)
+
+
+async def test_everybody_who_waits_hears_of_each_change() -> None:
+    watch = Watch(Job(id=JobId("run_1")), 0.0)
+    heard: list[str] = []
+
+    async def wait(name: str) -> None:
+        await watch.bought()
+        heard.append(f"{name} bought")
+        await watch.end()
+        heard.append(f"{name} ended")
+
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(wait, "one")
+            group.start_soon(wait, "two")
+            await anyio.wait_all_tasks_blocked()
+            watch.update(watch.job)
+            await anyio.wait_all_tasks_blocked()
+            assert heard == []
+            watch.update(Job(id=JobId("run_1"), task=TASK))
+            await anyio.wait_all_tasks_blocked()
+            assert sorted(heard) == ["one bought", "two bought"]
+            watch.update(watch.job, ended=True)
+    assert sorted(heard[2:]) == ["one ended", "two ended"]
+
+
+async def test_a_job_that_ends_without_a_task_lets_everybody_go() -> None:
+    watch = Watch(Job(id=JobId("run_1")), 0.0)
+    watch.update(watch.job, ended=True)
+    with anyio.fail_after(5):
+        await watch.bought()
+        await watch.end()

@@ -1,0 +1,329 @@
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from string import ascii_letters, digits
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from platformdirs import user_pictures_path
+from pydantic import SecretStr, ValidationError
+
+from evolink_mcp.errors import KeyMissing, SettingInvalid
+from evolink_mcp.settings import Settings, is_unfilled, read_settings
+
+KEY = "sk-evo-4fQ8sT2vXw7yZ1bC3dE5"
+
+DEFAULTS: Mapping[str, object] = {
+    "api_key": None,
+    "base_url": "https://api.evolink.ai",
+    "models": ("gpt-4o-image",),
+    "output_dir": None,
+    "wait_seconds": 45.0,
+    "max_wait_seconds": 600.0,
+    "preview": "preview",
+    "sandbox": False,
+    "log_level": "WARNING",
+}
+
+UNFILLED = [
+    "",
+    " ",
+    "\t\n",
+    '""',
+    "''",
+    "${EVOLINK_API_KEY}",
+    "${user_config.api_key}",
+    "${env:EVOLINK_API_KEY}",
+    "${input:evolink-key}",
+    '"${EVOLINK_API_KEY}"',
+    " ${EVOLINK_API_KEY} ",
+    "$EVOLINK_API_KEY",
+    "%EVOLINK_API_KEY%",
+    "<EVOLINK_API_KEY>",
+    "<your key>",
+    "{{EVOLINK_API_KEY}}",
+    "__encrypted__:djEwAAAA",
+]
+
+NO_KEYS = [
+    *UNFILLED,
+    "YOUR_API_KEY",
+    "your_api_key",
+    "your-api-key",
+    "YOUR API KEY",
+    "YOUR_EVOLINK_API_KEY",
+    "your-evolink-api-key-here",
+    "MY_KEY",
+    "INSERT_KEY",
+    "REPLACE_ME",
+    "replace-with-your-key",
+    "change-me",
+    "changeme",
+    "enter your key",
+    "paste-key-here",
+    "api_key",
+    "API-KEY",
+    "apikey",
+    "EVOLINK_API_KEY",
+    "evolink-api-key",
+    "sk-your-key",
+    "sk-evo-your-key-here",
+    "sk-evo-YOUR_KEY",
+    "sk-...",
+    "sk-evo-...",
+    "sk-evo-…",
+    "sk-***",
+    "sk-",
+    "sk-evo-",
+    "sk-xxx",
+    "sk-evo-xxxxxxxxxxxxxxxx",
+    "sk-XXXX-XXXX",
+    "xxxxxxxx",
+    "...",
+    "none",
+    "None",
+    "null",
+    "undefined",
+    "TODO",
+    "Bearer",
+    "Bearer ",
+    "Bearer <token>",
+    "Bearer YOUR_API_KEY",
+    "Bearer ${EVOLINK_API_KEY}",
+    "bearer $EVOLINK_API_KEY",
+]
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"EVOLINK_{name.upper()}", raising=False)
+
+
+def read_with(variables: Mapping[str, str]) -> Settings:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        return read_settings()
+
+
+def values_of(settings: Settings) -> dict[str, object]:
+    return {name: getattr(settings, name) for name in Settings.model_fields}
+
+
+def test_nothing_needs_to_be_set() -> None:
+    settings = read_settings()
+    assert values_of(settings) == DEFAULTS
+    assert settings.environment() == {}
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "value"),
+    [
+        ("EVOLINK_API_KEY", KEY, SecretStr(KEY)),
+        ("EVOLINK_API_KEY", f' "{KEY}"\n', SecretStr(KEY)),
+        ("EVOLINK_API_KEY", f"Bearer {KEY}", SecretStr(KEY)),
+        ("EVOLINK_API_KEY", f"bearer  {KEY}", SecretStr(KEY)),
+        ("EVOLINK_API_KEY", "another-shape_of.key", SecretStr("another-shape_of.key")),
+        ("EVOLINK_BASE_URL", "https://gateway.example/evolink/", "https://gateway.example/evolink"),
+        ("EVOLINK_BASE_URL", "http://127.0.0.1:8765", "http://127.0.0.1:8765"),
+        ("EVOLINK_BASE_URL", ' "https://api.example" ', "https://api.example"),
+        ("EVOLINK_MODELS", "gpt-4o-image", ("gpt-4o-image",)),
+        ("EVOLINK_MODELS", " gpt-4o-image, z-image-turbo ,", ("gpt-4o-image", "z-image-turbo")),
+        ("EVOLINK_MODELS", "all", ("all",)),
+        ("EVOLINK_WAIT_SECONDS", "0", 0.0),
+        ("EVOLINK_WAIT_SECONDS", "3600", 3600.0),
+        ("EVOLINK_WAIT_SECONDS", "12.5", 12.5),
+        ("EVOLINK_MAX_WAIT_SECONDS", "0", 0.0),
+        ("EVOLINK_MAX_WAIT_SECONDS", "86400", 86_400.0),
+        ("EVOLINK_PREVIEW", "preview", "preview"),
+        ("EVOLINK_PREVIEW", "full", "full"),
+        ("EVOLINK_PREVIEW", "none", "none"),
+        ("EVOLINK_SANDBOX", "1", True),
+        ("EVOLINK_SANDBOX", "true", True),
+        ("EVOLINK_SANDBOX", "0", False),
+        *(("EVOLINK_LOG_LEVEL", level, level) for level in ("DEBUG", "INFO", "WARNING", "ERROR")),
+    ],
+)
+def test_a_variable_sets_one_thing(variable: str, text: str, value: object) -> None:
+    settings = read_with({variable: text})
+    field = variable.removeprefix("EVOLINK_").lower()
+    assert values_of(settings) == {**DEFAULTS, field: value}
+
+
+def test_a_folder_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    for text, folder in [
+        ("pictures", tmp_path / "pictures"),
+        ("~/pictures", tmp_path / "home" / "pictures"),
+        (str(tmp_path / "a b"), tmp_path / "a b"),
+    ]:
+        settings = read_with({"EVOLINK_OUTPUT_DIR": text})
+        assert settings.output_dir == settings.picture_folder() == folder
+
+
+def test_pictures_go_to_the_picture_folder_of_the_user() -> None:
+    assert read_settings().picture_folder() == user_pictures_path() / "evolink"
+
+
+@pytest.mark.parametrize("text", UNFILLED, ids=repr)
+@pytest.mark.parametrize("field", DEFAULTS)
+def test_what_a_host_failed_to_fill_in_counts_as_missing(field: str, text: str) -> None:
+    settings = read_with({f"EVOLINK_{field.upper()}": text})
+    assert values_of(settings) == DEFAULTS
+    assert settings.environment() == {}
+
+
+@pytest.mark.parametrize("text", NO_KEYS, ids=repr)
+def test_a_placeholder_is_no_key(text: str) -> None:
+    settings = read_with({"EVOLINK_API_KEY": text})
+    assert settings.api_key is None
+    assert settings.environment() == {}
+    with pytest.raises(KeyMissing) as raised:
+        settings.require_key()
+    assert raised.value.setting == "EVOLINK_API_KEY"
+    assert "EVOLINK_API_KEY" in raised.value.message
+    assert "evolink.ai/dashboard/keys" in raised.value.next_step
+    assert "EVOLINK_SANDBOX=1" in raised.value.next_step
+
+
+@given(
+    st.sampled_from(["sk-", "sk-evo-"]),
+    st.sampled_from(["", "xxx", "XXX", "your", "my", "api", "apikey", "none", "todo", "key"]),
+    st.text(ascii_letters + digits, min_size=20, max_size=64),
+)
+def test_a_real_key_is_never_taken_for_a_placeholder(start: str, word: str, tail: str) -> None:
+    assume(set(tail.lower()) != {"x"})
+    key = start + word + tail
+    assert not is_unfilled(key)
+    assert read_with({"EVOLINK_API_KEY": key}).require_key() == key
+
+
+@pytest.mark.parametrize("value", [None, 7, True, ("gpt-4o-image",), Path("x")])
+def test_only_text_can_be_unfilled(value: object) -> None:
+    assert not is_unfilled(value)
+
+
+@pytest.mark.parametrize(
+    ("variable", "text"),
+    [
+        ("EVOLINK_API_KEY", f"{KEY} {KEY}"),
+        ("EVOLINK_API_KEY", f"{KEY}\n{KEY}"),
+        ("EVOLINK_API_KEY", f"{KEY}\x07"),
+        ("EVOLINK_API_KEY", f"{KEY}ключ"),
+        ("EVOLINK_API_KEY", f"{KEY}\u200b"),
+        ("EVOLINK_BASE_URL", "api.evolink.ai"),
+        ("EVOLINK_BASE_URL", "ftp://api.evolink.ai"),
+        ("EVOLINK_BASE_URL", "https://"),
+        ("EVOLINK_BASE_URL", "https://api.evolink.ai?key=1"),
+        ("EVOLINK_BASE_URL", "https://api.evolink.ai?"),
+        ("EVOLINK_BASE_URL", "https://api.evolink.ai#top"),
+        ("EVOLINK_BASE_URL", "https://api.evolink.ai /v1"),
+        ("EVOLINK_BASE_URL", "https://api.evolink.ai\n/v1"),
+        ("EVOLINK_BASE_URL", f"https://me:{KEY}@api.evolink.ai"),
+        ("EVOLINK_BASE_URL", "https://@api.evolink.ai"),
+        ("EVOLINK_BASE_URL", "https://api.evolink.ai:65536"),
+        ("EVOLINK_BASE_URL", "https://[::1"),
+        ("EVOLINK_MODELS", ","),
+        ("EVOLINK_OUTPUT_DIR", "~nobody-of-that-name/pictures"),
+        ("EVOLINK_WAIT_SECONDS", "-1"),
+        ("EVOLINK_WAIT_SECONDS", "3601"),
+        ("EVOLINK_WAIT_SECONDS", "soon"),
+        ("EVOLINK_WAIT_SECONDS", "nan"),
+        ("EVOLINK_WAIT_SECONDS", "inf"),
+        ("EVOLINK_MAX_WAIT_SECONDS", "-0.1"),
+        ("EVOLINK_MAX_WAIT_SECONDS", "86401"),
+        ("EVOLINK_PREVIEW", "small"),
+        ("EVOLINK_SANDBOX", "2"),
+        ("EVOLINK_LOG_LEVEL", "debug"),
+        ("EVOLINK_LOG_LEVEL", "TRACE"),
+    ],
+)
+def test_a_wrong_value_names_its_variable_and_never_shows_a_key(variable: str, text: str) -> None:
+    with pytest.raises(SettingInvalid) as raised:
+        read_with({variable: text})
+    error = raised.value
+    assert type(error) is SettingInvalid
+    assert (error.code, error.setting, error.charged) == ("setting_invalid", variable, "no")
+    assert error.message.startswith(f"The setting {variable} does not work: ")
+    assert variable in error.next_step
+    assert KEY not in repr(error)
+    assert error.__cause__ is None
+    assert error.__suppress_context__
+
+
+def test_a_key_is_in_no_text_of_the_settings() -> None:
+    settings = read_with({"EVOLINK_API_KEY": KEY})
+    for text in (repr(settings), str(settings), f"{settings}", repr(settings.model_dump())):
+        assert KEY not in text
+    assert KEY not in settings.model_dump_json()
+    assert settings.require_key() == KEY
+
+
+def test_a_key_is_in_no_error_of_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVOLINK_API_KEY", f"{KEY} x")
+    with pytest.raises(ValidationError) as raised:
+        Settings()
+    assert KEY not in str(raised.value)
+
+
+def test_what_was_set_comes_back_as_the_same_environment(tmp_path: Path) -> None:
+    variables = {
+        "EVOLINK_API_KEY": KEY,
+        "EVOLINK_BASE_URL": "https://gateway.example",
+        "EVOLINK_MODELS": "gpt-4o-image,z-image-turbo",
+        "EVOLINK_OUTPUT_DIR": str(tmp_path),
+        "EVOLINK_WAIT_SECONDS": "12.5",
+        "EVOLINK_MAX_WAIT_SECONDS": "90.0",
+        "EVOLINK_PREVIEW": "none",
+        "EVOLINK_SANDBOX": "1",
+        "EVOLINK_LOG_LEVEL": "INFO",
+    }
+    assert {f"EVOLINK_{name.upper()}" for name in Settings.model_fields} == set(variables)
+    settings = read_with(variables)
+    assert settings.environment() == variables
+    assert read_with(settings.environment()) == settings
+
+
+def test_settings_can_be_aimed_at_a_sandbox() -> None:
+    settings = read_with({"EVOLINK_API_KEY": KEY, "EVOLINK_PREVIEW": "full"})
+    aimed = settings.aimed_at("http://127.0.0.1:8765", key="sk-sandbox")
+    assert aimed.environment() == {
+        "EVOLINK_API_KEY": "sk-sandbox",
+        "EVOLINK_BASE_URL": "http://127.0.0.1:8765",
+        "EVOLINK_PREVIEW": "full",
+    }
+    assert settings.require_key() == KEY
+
+
+def test_every_setting_is_described() -> None:
+    for name, field in Settings.model_fields.items():
+        assert (field.description or "").endswith("."), name
+
+
+def test_a_setting_does_not_change() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        read_settings().sandbox = True  # type: ignore[misc]
+
+
+def test_foreign_variables_are_left_alone() -> None:
+    assert values_of(read_with({"EVOLINK_NEVER_HEARD_OF": "1", "API_KEY": KEY})) == DEFAULTS
+
+
+@pytest.mark.parametrize("url", ["http://api.evolink.ai", "http://10.0.0.1:8080", "http://proxy/"])
+def test_a_key_does_not_travel_in_clear(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVOLINK_BASE_URL", url)
+    with pytest.raises(
+        SettingInvalid, match="EVOLINK_BASE_URL does not work: must begin with https"
+    ):
+        read_settings()
+
+
+@pytest.mark.parametrize("host", ["localhost:8787", "127.0.0.1", "[::1]:1"])
+def test_on_this_machine_it_may(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EVOLINK_BASE_URL", f"http://{host}/")
+    assert read_settings().base_url == f"http://{host}"
