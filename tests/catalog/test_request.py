@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from evolink_mcp.catalog.request import ImageRequest, check_request, read_request
@@ -429,6 +429,7 @@ def read_or_explained(arguments: Arguments) -> ImageRequest | str:
         return str(refusal)
 
 
+@example({"prompt": "a fox"}, {})
 @given(
     st.fixed_dictionaries(
         {}, optional={name: right | VALUES for name, right in NEARLY_RIGHT.items()}
