@@ -37,6 +37,8 @@ _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _BEARER = re.compile(r"bearer(?:\s+|$)", re.IGNORECASE)
 
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
+
 Preview = Literal["preview", "full", "none"]
 """What an answer shows of a picture: a reduced one, the whole one, or nothing."""
 
@@ -91,12 +93,24 @@ def _listed(value: object) -> object:
     return words
 
 
-def _folder(value: Path) -> Path:
+def _folder(given: Path) -> Path:
+    value = Path(_bare(str(given)))
+    if not str(value).isprintable():
+        msg = "names a folder that cannot be written as text"
+        raise ValueError(msg)
     try:
         return value.expanduser().absolute()
     except RuntimeError:
         msg = "names the home folder of a user who does not exist"
         raise ValueError(msg) from None
+
+
+def _folded(value: object) -> object:
+    return _bare(value).lower() if isinstance(value, str) else value
+
+
+def _raised(value: object) -> object:
+    return _bare(value).upper() if isinstance(value, str) else value
 
 
 def _as_text(value: object) -> str:
@@ -143,7 +157,7 @@ class Settings(BaseSettings):
     max_wait_seconds: float = Field(
         default=600.0, ge=0, le=86_400, description="Longest wait of any call, in seconds."
     )
-    preview: Preview = Field(
+    preview: Annotated[Preview, BeforeValidator(_folded)] = Field(
         default="preview",
         description="What an answer shows: a reduced picture, the full one, or none.",
     )
@@ -151,7 +165,7 @@ class Settings(BaseSettings):
         default=False,
         description="`1` runs against an EvoLink in a box: no key, no cost, drawn pictures.",
     )
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+    log_level: Annotated[LogLevel, BeforeValidator(_raised)] = Field(
         default="WARNING", description="How much is logged to stderr."
     )
 

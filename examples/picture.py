@@ -42,6 +42,7 @@ async def main(prompt: str) -> None:
         # go on waiting for it, never buy it again.
         while call := next_call(result):
             tool, arguments = call
+            await anyio.sleep(1)
             result = await client.call_tool(tool, arguments, progress_callback=show)
         for block in result.content:
             if isinstance(block, TextContent):

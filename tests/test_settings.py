@@ -239,7 +239,9 @@ def test_only_text_can_be_unfilled(value: object) -> None:
         ("EVOLINK_MAX_WAIT_SECONDS", "86401"),
         ("EVOLINK_PREVIEW", "small"),
         ("EVOLINK_SANDBOX", "2"),
-        ("EVOLINK_LOG_LEVEL", "debug"),
+        ("EVOLINK_LOG_LEVEL", "loud"),
+        ("EVOLINK_OUTPUT_DIR", "pictures-\udcfc"),
+        ("EVOLINK_OUTPUT_DIR", "pictures\nof mine"),
         ("EVOLINK_LOG_LEVEL", "TRACE"),
     ],
 )

@@ -206,7 +206,8 @@ async def _read_first(response: httpx.Response, *, first: int) -> bytes:
 def _require_success(response: httpx.Response) -> None:
     status = response.status_code
     if status in _GONE:
-        raise _unavailable(f"its link has expired or is not open to all (HTTP {status})")
+        reason = f"its link has expired or is not open to all (HTTP {status})"
+        raise _unavailable(reason, code="link_expired")
     if not response.is_success:
         raise _unavailable(f"its server answered HTTP {status}", retryable=response.is_server_error)
 

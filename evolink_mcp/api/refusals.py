@@ -47,8 +47,6 @@ ROUTE_CODES = frozenset(
         "service_unavailable",
     }
 )
-PAID_OUTCOME_UNKNOWN = "paid_outcome_unknown"
-"""Code of a 409 for a repeated key whose first call is unclear (vendor client)."""
 
 LONGEST_WAIT = 86_400.0
 """Seconds; what asks for a longer wait than a day is taken to ask for a day."""
@@ -147,11 +145,12 @@ def refusal_of(response: httpx.Response, body: bytes) -> RefusedByEvolink:
     status = _status(response.status_code, fields)
     upstream_code = _code(fields)
     advice = _advice(status, upstream_code, buying=response.request.method == "POST")
+    wait = retry_after(response.headers)
     said = _word(fields, "message", "msg", "error_description", "error")
     return advice.kind(
         message=_message(advice.meaning, status=status, code=upstream_code, said=said),
-        next_step=advice.next_step,
-        retry_after=retry_after(response.headers),
+        next_step=advice.next_step + (f" EvoLink asks to wait {wait:.0f} s." if wait else ""),
+        retry_after=wait,
         status=status,
         upstream_code=upstream_code,
         said=said,
@@ -161,8 +160,8 @@ def refusal_of(response: httpx.Response, body: bytes) -> RefusedByEvolink:
 
 
 def is_error_body(body: Mapping[str, object]) -> bool:
-    """Tell whether an HTTP 200 is an error all the same."""
-    return body.get("success") is False or (bool(body.get("error")) and "id" not in body)
+    """Tell whether an HTTP 200 is an error all the same; what has an id may be a paid task."""
+    return "id" not in body and (body.get("success") is False or bool(body.get("error")))
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

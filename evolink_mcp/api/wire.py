@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Sequence
 from typing import Annotated, NewType, cast
+from urllib.parse import quote
 
 from pydantic import (
     AliasPath,
@@ -28,6 +29,12 @@ from evolink_mcp.errors import AnswerUnreadable, InvalidRequest, Problem, quote_
 TaskId = NewType("TaskId", str)
 """EvoLink's name for a task, checked: safe in a path and in a file name."""
 
+LONGEST_LINK = 4096
+"""Characters of a result's address; signed ones have some hundreds."""
+
+_URL_CHARACTERS = "%/:=&?~#+!$,;'@()*[]-._"
+_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}")
+
 MOST_PICTURES = 16
 """Pictures of one task; EvoLink's models make at most 15."""
 
@@ -41,11 +48,6 @@ def _absent_if_unfit(value: object, read: ValidatorFunctionWrapHandler) -> objec
         return None
 
 
-def _pending_if_unfit(value: object, read: ValidatorFunctionWrapHandler) -> object:
-    """Take a task without a status for one to ask again for; its id must not be lost."""
-    return _absent_if_unfit(value, read) or "pending"
-
-
 def _percent(value: object, read: ValidatorFunctionWrapHandler) -> float:
     """Bring progress into its range; nonsense counts as none."""
     number = _absent_if_unfit(value, read)
@@ -53,9 +55,21 @@ def _percent(value: object, read: ValidatorFunctionWrapHandler) -> float:
 
 
 def _links(value: object) -> tuple[str, ...]:
-    """Keep the texts of a list; a lone text is a list of one."""
+    """Keep the addresses in a list; a lone text is a list of one."""
     items = cast("Sequence[object]", value) if isinstance(value, list | tuple) else [value]
-    return tuple(item for item in items if isinstance(item, str) and item)
+    links = (_link(item) for item in items if isinstance(item, str))
+    return tuple(link for link in links if link)
+
+
+def _link(text: str) -> str:
+    """Return a web address in plain ASCII without white space; empty for anything else.
+
+    What is not allowed in an address is percent-encoded, so that no link can bring lines
+    or characters of its own into an answer.
+    """
+    link = quote(text.strip(), safe=_URL_CHARACTERS, errors="replace")
+    is_web = link.lower().startswith(("http://", "https://"))
+    return link if is_web and len(link) <= LONGEST_LINK else ""
 
 
 def _image_links(value: object) -> tuple[str, ...]:
@@ -65,13 +79,22 @@ def _image_links(value: object) -> tuple[str, ...]:
     return _links([item.get("image_url") for item in objects])
 
 
+def _model_name(value: object) -> str | None:
+    """Keep a model's id; anything else that may stand in its place counts as none."""
+    return value if isinstance(value, str) and _MODEL_NAME.fullmatch(value) else None
+
+
+def _status_word(value: object) -> str:
+    """Read a status without regard to case; without one the task is asked for again."""
+    return value.strip().lower() if isinstance(value, str) and value.strip() else "pending"
+
+
 def _text(value: object) -> str:
     """Read a text that may come as a number; anything else counts as none."""
     return str(value) if isinstance(value, str | int | float) else ""
 
 
 _Lenient = WrapValidator(_absent_if_unfit)
-_Word = Annotated[str | None, _Lenient]
 _Finite = Annotated[float, Field(allow_inf_nan=False)]
 _Number = Annotated[_Finite | None, _Lenient]
 _Text = Annotated[str, BeforeValidator(_text)]
@@ -93,10 +116,10 @@ class Task(_Answer):
 
     id: str
     """The only thing that must be kept."""
-    status: Annotated[str, WrapValidator(_pending_if_unfit)] = "pending"
+    status: Annotated[str, BeforeValidator(_status_word)] = "pending"
     progress: Annotated[_Finite, WrapValidator(_percent)] = 0.0
     """Percent, 0 to 100."""
-    model: _Word = None
+    model: Annotated[str | None, BeforeValidator(_model_name)] = None
     """The model really used."""
     created: _Number = None
     """Unix seconds."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from contextlib import AsyncExitStack
 
 import anyio
 import click
@@ -18,13 +19,15 @@ async def run_sandbox(port: int, *, speed: float, balance: float, key: str) -> N
         SettingInvalid: The port cannot be had.
     """
     box = Sandbox(key=key, speed=speed, credits=balance)
-    try:
-        async with serve(box, port=port) as url:
-            _say_hello(url, key=key)
-            with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
-                await anext(signals)
-    except OSError as error:
-        raise _port_unusable(port, reason=error.strerror or type(error).__name__) from error
+    async with AsyncExitStack() as stack:
+        try:
+            url = await stack.enter_async_context(serve(box, port=port))
+        except OSError as error:
+            reason = (error.strerror or type(error).__name__).partition(" (")[0]
+            raise _port_unusable(port, reason=reason) from error
+        _say_hello(url, key=key)
+        with anyio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+            await anext(signals)
 
 
 def _say_hello(url: str, *, key: str) -> None:

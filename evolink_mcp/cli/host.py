@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
+import anyio
 import click
 from mcp import Client, StdioServerParameters
 from mcp.shared.dispatcher import ProgressFnT
@@ -20,6 +21,9 @@ from evolink_mcp.server.answers import Answer, NextCall
 from evolink_mcp.settings import Settings
 
 Arguments = Mapping[str, object]
+
+PAUSE = 1.0
+"""Seconds between two calls for one task, each of which may wait by itself."""
 
 
 async def run_demo(settings: Settings, arguments: Arguments, *, speed: float) -> Answer:
@@ -61,6 +65,7 @@ async def _call_to_the_end(
     """Call `generate_image`, then whatever call each answer names next."""
     result = await client.call_tool("generate_image", dict(arguments), progress_callback=advance)
     while (call := _next_call(result)) is not None:
+        await anyio.sleep(PAUSE)
         result = await client.call_tool(
             call.tool, call.arguments.model_dump(), progress_callback=advance
         )
@@ -89,7 +94,8 @@ def answer_in(result: CallToolResult) -> Answer:
     answer = Answer.model_validate(result.structured_content)
     if answer.error is not None:
         error = answer.error
-        raise EvolinkError(code=error.code, message=error.message, next_step=error.next_step)
+        task = f" Task: {answer.task_id}." if answer.task_id else ""
+        raise EvolinkError(code=error.code, message=error.message + task, next_step=error.next_step)
     return answer
 
 

@@ -18,8 +18,8 @@ from evolink_mcp.server.answers import Answer, ImageAnswer
 def drawn_progress(console: Console) -> Generator[ProgressFnT]:
     """Draw progress notifications: a bar on a terminal, else a line each."""
     bar = Progress(
-        BarColumn(bar_width=24),
         TextColumn("{task.percentage:>3.0f} %"),
+        BarColumn(bar_width=20),
         TimeElapsedColumn(),
         TextColumn("{task.description}", markup=False),
         console=console,
@@ -51,7 +51,7 @@ def show_pictures(answer: Answer) -> None:
     if lost:
         raise EvolinkError(
             message=" ".join(f"Picture {image.n}: {image.problem}" for image in lost),
-            next_step=f"Until {lost[0].url_expires_at} it is at {lost[0].url}.",
+            next_step=f"Its address: {lost[0].url}",
         )
 
 

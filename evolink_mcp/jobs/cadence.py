@@ -1,4 +1,8 @@
-"""When to ask for a task again: a pure function."""
+"""When to ask for a task again: a pure function.
+
+Each reading makes EvoLink ask the provider (vendor client), so readings go where the end
+is likely. `python -m bench` compares the figures here with every fixed interval.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,12 @@ LONGEST_EARLY = 10.0
 LONGEST_LATE = 15.0
 """Seconds between two readings after the expected end."""
 
+LONGEST_VERY_LATE = 30.0
+"""The same once `VERY_LATE` is past: such a task may go on for many minutes more."""
+
+VERY_LATE = 600.0
+"""Seconds from submission."""
+
 SHORTEST = 3.0
 """Seconds; EvoLink's own sample polls every 3 s. A task that is expected to be over
 sooner is read more often, in proportion."""
@@ -18,32 +28,50 @@ sooner is read more often, in proportion."""
 FLOOR = 0.05
 """Seconds between two readings, however soon a task is said to be over."""
 
-_READINGS_AT_LEAST = 15
+_NEAR = 1 / 15
+"""Share of the expected time: the pause near an end that only the estimate tells. Longer
+tasks spread their ends wider. Progress that tells a far end may stretch the pause to the
+same share of the time so far, and no further: it may be stuck."""
+
 _APPROACH = 1 / 3
-_LATENESS = 1 / 20
-_TRUSTED_PROGRESS = 10.0
+"""Share of the time that the estimate leaves."""
+
+_APPROACH_BY_PROGRESS = 0.6
+"""Share of the time that progress leaves; it misses by less than the estimate does."""
+
+_LATENESS = 1 / 50
+"""Share of the time so far: the longer a task runs, the less a second means to it."""
+
+_TRUSTED_PROGRESS = 50.0
+"""Percent. Up to the middle the pauses are long in any case, and a provider that does not
+know may show a fixed number."""
 
 
 def next_reading(*, elapsed: float, estimated: float | None, progress: float) -> float:
     """Return the seconds until a task is read again.
 
-    Long pauses while the end is far, shorter ones as it comes near, and longer ones
-    again the later the task is. `elapsed` and `estimated` are seconds from submission,
-    `progress` is a percentage.
+    Long pauses while the end is far, shorter ones as it comes near, and longer ones again
+    the later the task is. Past the middle, progress tells the end better than the estimate:
+    it knows how fast this very task runs. `elapsed` and `estimated` are seconds from
+    submission, `progress` is a percentage.
     """
     expected = estimated if estimated and estimated > 0 else FALLBACK_ESTIMATE
-    shortest = max(FLOOR, min(SHORTEST, expected / _READINGS_AT_LEAST))
-    remaining = _remaining(elapsed=elapsed, expected=expected, progress=progress)
-    pause, longest = (
-        (remaining * _APPROACH, LONGEST_EARLY)
-        if remaining > 0
-        else (elapsed * _LATENESS, LONGEST_LATE)
-    )
-    return max(shortest, min(pause, longest))
+    shortest = max(FLOOR, min(SHORTEST, expected * _NEAR))
+    approach = _approach(elapsed=elapsed, expected=expected, progress=progress)
+    pause = max(approach, elapsed * _LATENESS)
+    return max(shortest, min(pause, _longest(elapsed=elapsed, expected=expected)))
 
 
-def _remaining(*, elapsed: float, expected: float, progress: float) -> float:
-    """Trust progress once there is some: it knows how fast this very task runs."""
-    if progress < _TRUSTED_PROGRESS:
-        return expected - elapsed
-    return min(expected - elapsed, elapsed * (100 - progress) / progress)
+def _approach(*, elapsed: float, expected: float, progress: float) -> float:
+    """Leave a part of the way to the end for later readings."""
+    by_estimate = max(_APPROACH * (expected - elapsed), _NEAR * expected)
+    if progress <= _TRUSTED_PROGRESS:
+        return by_estimate
+    by_progress = _APPROACH_BY_PROGRESS * elapsed * (100 - progress) / progress
+    return min(by_progress, max(by_estimate, _NEAR * elapsed))
+
+
+def _longest(*, elapsed: float, expected: float) -> float:
+    if elapsed < expected:
+        return LONGEST_EARLY
+    return LONGEST_LATE if elapsed < VERY_LATE else LONGEST_VERY_LATE

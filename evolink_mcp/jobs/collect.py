@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Sequence
@@ -26,6 +27,9 @@ logger = logging.getLogger(__name__)
 
 MAX_PICTURE_BYTES = 100_000_000
 """Largest file that is fetched; a 4K PNG has about a third of it."""
+
+AT_ONCE = 4
+"""Pictures of a task that are held in memory at the same time."""
 
 RESULT_LIFETIME = timedelta(hours=24)
 """How long result links live (EvoLink docs, every image page)."""
@@ -58,11 +62,14 @@ async def collect(
     """
     pictures = [_uncollected(task, n=n, url=url) for n, url in enumerate(task.links, start=1)]
 
+    at_once = anyio.CapacityLimiter(AT_ONCE)
+
     async def one(index: int) -> None:
-        saved = await _saved_before(job, n=index + 1)
-        pictures[index] = saved or await _collect_one(
-            pictures[index], task_id=task.task_id, downloads=downloads, folder=folder
-        )
+        async with at_once:
+            saved = await _saved_before(job, n=index + 1)
+            pictures[index] = saved or await _collect_one(
+                pictures[index], task_id=task.task_id, downloads=downloads, folder=folder
+            )
 
     async with anyio.create_task_group() as group:
         for index in range(len(pictures)):
@@ -108,7 +115,11 @@ async def _collect_one(
         found = await to_thread.run_sync(inspect, content)
         path = folder / f"{task_id}-{picture.n}.{found.extension}"
         await to_thread.run_sync(partial(_write, path, content=content))
-    except (FileUnavailable, NotAPicture) as error:
+    except FileUnavailable as error:
+        dead = error.code == "link_expired"
+        told = replace(picture, expires_at=None) if dead else picture
+        return _with_problem(told, task_id=task_id, problem=str(error))
+    except NotAPicture as error:
         return _with_problem(picture, task_id=task_id, problem=str(error))
     except OSError as error:
         reason = error.strerror or type(error).__name__
@@ -137,15 +148,15 @@ def _with_problem(picture: Picture, *, task_id: TaskId, problem: str) -> Picture
 def _write(path: Path, *, content: bytes) -> None:
     """Write a file so that it is there whole, or not at all, whatever happens meanwhile."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=".part")
+    unfinished = path.with_name(f".{path.name}-{secrets.token_hex(4)}.part")
     try:
-        with os.fdopen(descriptor, "wb") as part:
+        with unfinished.open("xb") as part:
             part.write(content)
             part.flush()
             os.fsync(part.fileno())
-        Path(name).replace(path)
+        unfinished.replace(path)
     except OSError:
-        Path(name).unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
         raise
     _sync_folder(path.parent)
 

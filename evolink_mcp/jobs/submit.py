@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evolink_mcp.api.client import EvolinkApi
 from evolink_mcp.api.network import Sleep
-from evolink_mcp.api.refusals import PAID_OUTCOME_UNKNOWN
+from evolink_mcp.api.refusals import ROUTE_CODES
 from evolink_mcp.api.retry import pause_after
 from evolink_mcp.api.wire import Task
 from evolink_mcp.catalog.request import ImageRequest
@@ -16,10 +16,9 @@ from evolink_mcp.errors import (
 )
 from evolink_mcp.jobs.job import JobId
 
-_CONFLICT = 409
 _TOO_MANY = 429
-_SERVER_ERROR = 500
 _UNAVAILABLE = 503
+_TURNED_AWAY = frozenset({400, 401, 402, 403, 404, 405, 411, 413, 414, 415, 422, 429, 431})
 
 
 async def submit(request: ImageRequest, *, job_id: JobId, api: EvolinkApi, sleep: Sleep) -> Task:
@@ -46,17 +45,16 @@ async def submit(request: ImageRequest, *, job_id: JobId, api: EvolinkApi, sleep
 def bought_nothing(error: EvolinkError) -> bool:
     """Tell whether a failure proves that no task was made.
 
-    It does where the request never left, and where EvoLink itself turned it away: with a
-    4xx, or with a 503 in its own words. A 503 in other words may be a proxy's, behind
-    which the request went through; so may a 409 about an earlier try.
+    It does where the request never left, and where it was turned away by a status that
+    servers give before they act. A 503 proves it only in EvoLink's own words, for a proxy
+    may give one behind which the request went through. A 409 is about an earlier try with
+    the same key, and a time-out about nothing that can be known.
     """
     if not isinstance(error, RefusedByEvolink):
         return isinstance(error, NeverSent)
-    if error.status >= _SERVER_ERROR:
-        return error.status == _UNAVAILABLE and error.own_body
-    if error.status == _CONFLICT:
-        return error.own_body and error.upstream_code != PAID_OUTCOME_UNKNOWN
-    return True
+    if error.status == _UNAVAILABLE:
+        return error.own_body and error.upstream_code in ROUTE_CODES
+    return error.status in _TURNED_AWAY
 
 
 def may_be_repeated(error: EvolinkError) -> bool:

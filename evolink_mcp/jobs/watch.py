@@ -80,6 +80,8 @@ class Watchers:
 
     def wind_down(self, grace: float) -> None:
         """Give paid steps that are under way `grace` seconds from now, and no more."""
+        for task_id in self._by_task:
+            logger.warning("%s is left under way; get_task finds it by this id", task_id)
         for scope in self._paid_steps:
             scope.deadline = anyio.current_time() + grace
 
@@ -119,6 +121,7 @@ class Watchers:
             task = await submit(job.request, job_id=job.id, api=self.api, sleep=self.sleep)
         except EvolinkError as error:
             state: State = "unknown" if isinstance(error, OutcomeUnknown) else "refused"
+            logger.warning("job %s: %s (%s)", job.id, state, error.code)
             await self._end(watch, replace(job, state=state, error=error))
         else:
             self._by_task[task.task_id] = watch
@@ -152,7 +155,7 @@ class Watchers:
             task = await self._advance(watch, await self._read_again(task))
         if task.status in _FAILED:
             raise failure_of(task)
-        if task.status != "completed":
+        if task.status != "completed" and not task.links:
             raise _unknown_status(task)
         return task
 

@@ -10,7 +10,7 @@ import anyio
 from anyio import to_thread
 from anyio.abc import TaskGroup
 
-from evolink_mcp.api.client import connect
+from evolink_mcp.api.client import EvolinkApi, connect
 from evolink_mcp.api.egress import Downloads, open_downloads
 from evolink_mcp.api.network import Network, load_certificates
 from evolink_mcp.catalog.spec import ModelSpec, find_model, load_models
@@ -67,23 +67,32 @@ class App:
         if self._connected is not None:
             self._connected.watchers.wind_down(grace)
 
+    async def _open_network(self, key: str) -> tuple[EvolinkApi, Downloads]:
+        """Open the clients.
+
+        Raises:
+            SettingInvalid: SSL_CERT_FILE, a proxy or the like does not work.
+        """
+        base_url, enter = self.settings.base_url, self._stack.enter_async_context
+        try:
+            tls = await to_thread.run_sync(load_certificates)
+            network = replace(self.network, tls=tls)
+            api = await enter(connect(base_url, key=key, network=network))
+            return api, await enter(open_downloads(base_url, network))
+        except (OSError, ValueError, ImportError) as error:
+            raise _network_unusable(error) from error
+
     async def _connect(self) -> Connected:
         settings = self.settings
         key = settings.require_key()
-        network = replace(self.network, tls=await to_thread.run_sync(load_certificates))
-        api = await self._stack.enter_async_context(
-            connect(settings.base_url, key=key, network=network)
-        )
-        downloads = await self._stack.enter_async_context(
-            open_downloads(settings.base_url, network)
-        )
+        api, downloads = await self._open_network(key)
         watchers = Watchers(
             api=api,
             downloads=downloads,
             journal=MemoryJournal(),
             folder=settings.picture_folder(),
             group=self._group,
-            sleep=network.sleep,
+            sleep=self.network.sleep,
         )
         return Connected(watchers, downloads)
 
@@ -98,6 +107,17 @@ async def run_app(settings: Settings, network: Network) -> AsyncGenerator[App]:
         finally:
             app.wind_down(GRACE)
             group.cancel_scope.cancel()
+
+
+def _network_unusable(error: Exception) -> SettingInvalid:
+    return SettingInvalid(
+        setting="SSL_CERT_FILE",
+        code="network_unusable",
+        message=f"No connection can be set up ({type(error).__name__}): a certificate file or a "
+        "proxy in this server's environment does not work. Nothing was sent to EvoLink.",
+        next_step="Ask the user to check SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY, HTTP_PROXY and "
+        "ALL_PROXY in this server's configuration, and to restart it.",
+    )
 
 
 def enabled_model(settings: Settings) -> ModelSpec:

@@ -10,6 +10,7 @@ from functools import partial
 from anyio import to_thread
 from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent
 
+from evolink_mcp.api.wire import TaskId
 from evolink_mcp.errors import EvolinkError, OutcomeUnknown, TaskFailed
 from evolink_mcp.jobs.cadence import next_reading
 from evolink_mcp.jobs.job import Job, Picture
@@ -85,6 +86,23 @@ def failed(error: EvolinkError, *, job: Job | None = None) -> CallToolResult:
     return _result(answer, text=_failed_text(answer), is_error=True)
 
 
+def unread(error: EvolinkError, *, task_id: TaskId) -> CallToolResult:
+    """Answer that a task could not be looked at; it may well be a paid one."""
+    answer = Answer(
+        status="unknown",
+        task_id=task_id,
+        next_call=_get_task(task_id),
+        error=Failure(
+            code=error.code,
+            message=error.message,
+            retryable=error.retryable,
+            charged="unknown",
+            next_step=error.next_step,
+        ),
+    )
+    return _result(answer, text=_failed_text(answer), is_error=True)
+
+
 def _failure_status(error: EvolinkError, *, paid: bool) -> Status:
     if isinstance(error, OutcomeUnknown):
         return "unknown"
@@ -131,17 +149,16 @@ def _notes(job: Job) -> list[str]:
         notes.append(f"EvoLink made {made} of {asked} pictures; it charges for those it made.")
     if unsaved:
         notes.append(
-            "Not every picture is on disk: mend the cause and call get_task with this task id "
-            "again before the address expires; nothing is charged for that."
+            "Not every picture is on disk. Where the cause can be mended (room, rights, network), "
+            "mend it and call get_task with this task id again; nothing is charged for that."
         )
     return notes
 
 
 def _finished_text(answer: Answer) -> str:
     images = answer.images or []
-    count = "1 picture is" if len(images) == 1 else f"{len(images)} pictures are"
     facts = [f"task {answer.task_id}", answer.model, f"{answer.seconds:g} s", _credits(answer)]
-    lines = [f"{count} ready ({', '.join(filter(None, facts))})."]
+    lines = [f"{_count(images)} ({', '.join(filter(None, facts))})."]
     for image in images:
         lines += _image_lines(image)
     lines += answer.notes or []
@@ -150,6 +167,13 @@ def _finished_text(answer: Answer) -> str:
         "Describe a picture only if you can see it."
     )
     return "\n".join(lines)
+
+
+def _count(images: Sequence[ImageAnswer]) -> str:
+    made, saved = len(images), sum(image.path is not None for image in images)
+    if saved < made:
+        return f"EvoLink made {made}, and {saved} of them could be saved"
+    return "1 picture is ready" if made == 1 else f"{made} pictures are ready"
 
 
 def _image_lines(image: ImageAnswer) -> list[str]:

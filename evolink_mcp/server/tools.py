@@ -13,7 +13,7 @@ from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetad
 from mcp.types import CallToolResult, ToolAnnotations
 
 from evolink_mcp.catalog.spec import ModelSpec
-from evolink_mcp.errors import EvolinkError
+from evolink_mcp.errors import EvolinkError, TaskNotFound
 from evolink_mcp.jobs.collect import prepare_folder
 from evolink_mcp.jobs.job import Watch
 from evolink_mcp.jobs.references import check_references
@@ -26,7 +26,7 @@ from evolink_mcp.server.arguments import (
     read_get_task,
 )
 from evolink_mcp.server.progress import Progress
-from evolink_mcp.server.results import failed, finished, unfinished
+from evolink_mcp.server.results import failed, finished, unfinished, unread
 from evolink_mcp.server.schema import portable_schema
 
 Arguments = dict[str, object]
@@ -135,6 +135,10 @@ class _Call:
         task_id, wait = read_get_task(arguments)
         connected = await self._app.connected()
         watch = await connected.watchers.follow(task_id)
+        await watch.bought()
+        error = watch.job.error
+        if watch.job.task is None and error is not None and not isinstance(error, TaskNotFound):
+            return unread(error, task_id=task_id)
         return await self._wait(watch, asked=wait)
 
     async def _wait(self, watch: Watch, *, asked: float | None) -> CallToolResult:

@@ -1,17 +1,31 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from inline_snapshot import snapshot
 
-from evolink_mcp.jobs.cadence import FLOOR, LONGEST_LATE, SHORTEST, next_reading
+from bench.cadence import (
+    DURATIONS,
+    TELLINGS,
+    World,
+    cadence,
+    drawn_worlds,
+    fixed,
+    interval_with_readings,
+)
+from evolink_mcp.jobs.cadence import next_reading
 
-SECONDS = st.floats(min_value=0, max_value=1e9)
+TEN_MINUTES = 600.0
+
+SECONDS = st.floats(0, 1e9)
 ESTIMATES = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+REAL_ESTIMATES = st.none() | st.floats(45, 1e9)
+PROGRESS = st.floats(0, 100)
+
+WORLDS = drawn_worlds(DURATIONS, TELLINGS, count=300)
 
 
 def readings(*, takes: float, estimated: float | None, moves: bool = True) -> list[float]:
@@ -20,54 +34,179 @@ def readings(*, takes: float, estimated: float | None, moves: bool = True) -> li
     while elapsed < takes:
         elapsed += next_reading(elapsed=elapsed, estimated=estimated, progress=progress)
         progress = min(99.0, 100 * elapsed / takes) if moves else 0.0
-        times.append(round(elapsed, 1))
+        times.append(round(elapsed, 2))
     return times
 
 
 def test_a_task_of_100_seconds_is_read_often_enough_and_not_too_often() -> None:
     assert readings(takes=100, estimated=100) == snapshot(
-        [10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 86.7, 91.1, 94.1, 97.1, 100.1]
+        [10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 86.67, 93.33, 97.33, 100.33]
+    )
+
+
+def test_a_task_of_45_seconds_is_read_often_enough_and_not_too_often() -> None:
+    assert readings(takes=45, estimated=45) == snapshot(
+        [10.0, 20.0, 28.33, 33.89, 37.59, 40.59, 43.59, 46.59]
+    )
+
+
+def test_a_task_that_never_tells_its_progress_is_read_around_its_estimate() -> None:
+    assert readings(takes=100, estimated=100, moves=False) == snapshot(
+        [10.0, 20.0, 30.0, 40.0, 50.0, 60.0, 70.0, 80.0, 86.67, 93.33, 100.0]
     )
 
 
 def test_a_task_whose_estimate_is_not_told() -> None:
     assert readings(takes=70, estimated=None, moves=False) == snapshot(
-        [10.0, 20.0, 30.0, 40.0, 46.7, 51.1, 54.1, 57.1, 60.1, 63.1, 66.3, 69.6, 73.1]
+        [10.0, 20.0, 30.0, 40.0, 46.67, 51.11, 55.11, 59.11, 63.11, 67.11, 71.11]
     )
-
-
-def test_a_task_that_is_late_is_read_less_and_less() -> None:
-    times = readings(takes=1200, estimated=60, moves=False)
-    pauses = [after - before for before, after in pairwise(times)]
-    assert max(pauses) == pytest.approx(LONGEST_LATE, abs=0.11)
-    assert len(times) < 150
 
 
 def test_a_task_that_is_quicker_than_its_estimate_is_found_soon() -> None:
     """Progress knows better than the estimate."""
-    assert readings(takes=30, estimated=100) == snapshot([10.0, 16.7, 21.1, 24.1, 27.1, 30.1])
+    assert readings(takes=30, estimated=100) == snapshot([10.0, 20.0, 26.0, 29.0, 32.0])
+
+
+def test_a_task_that_is_slower_than_its_estimate_is_not_pressed() -> None:
+    """Progress knows better than the estimate, here too."""
+    assert readings(takes=200, estimated=60) == snapshot(
+        [
+            10.0,
+            20.0,
+            30.0,
+            40.0,
+            46.67,
+            51.11,
+            55.11,
+            59.11,
+            63.11,
+            67.11,
+            71.11,
+            75.11,
+            79.11,
+            83.11,
+            87.11,
+            91.11,
+            95.11,
+            99.11,
+            103.11,
+            109.99,
+            117.32,
+            125.14,
+            133.48,
+            142.38,
+            151.87,
+            162.0,
+            172.8,
+            184.32,
+            193.73,
+            197.6,
+            201.55,
+        ]
+    )
 
 
 def test_a_quick_sandbox_is_read_in_proportion() -> None:
-    assert readings(takes=0.45, estimated=0.45) == snapshot([0.1, 0.2, 0.3, 0.4, 0.4, 0.5])
+    assert readings(takes=4.5, estimated=4.5) == snapshot([1.5, 2.5, 3.17, 3.61, 3.91, 4.21, 4.51])
 
 
-@pytest.mark.parametrize("estimated", [45.0, 60.0, 100.0, 165.0, 3600.0, None])
-@given(elapsed=SECONDS, progress=st.floats(0, 100))
+def test_the_quickest_sandbox_is_read_twenty_times_a_second_at_most() -> None:
+    assert readings(takes=0.2, estimated=0.1) == snapshot([0.05, 0.1, 0.15, 0.2])
+
+
+def test_a_task_that_is_late_is_read_less_and_less() -> None:
+    late = [next_reading(elapsed=each, estimated=60, progress=0) for each in range(60, 3600, 20)]
+    assert late == sorted(late)
+    assert (late[0], late[-1]) == (4, 30)
+
+
+@pytest.mark.parametrize("percent", [0.0, 50.0, 90.0, 99.0, 100.0])
+def test_an_hour_of_a_task_that_is_stuck_costs_few_readings(percent: float) -> None:
+    elapsed, count = 0.0, 0
+    while elapsed < 3600:
+        elapsed += next_reading(elapsed=elapsed, estimated=60, progress=percent)
+        count += 1
+    assert count < 250
+
+
+@given(estimated=REAL_ESTIMATES, elapsed=SECONDS, progress=PROGRESS)
 def test_no_real_task_is_read_faster_than_evolinks_own_sample(
     estimated: float | None, elapsed: float, progress: float
 ) -> None:
-    pause = next_reading(elapsed=elapsed, estimated=estimated, progress=progress)
-    assert SHORTEST == 3.0 <= pause <= LONGEST_LATE
+    assert next_reading(elapsed=elapsed, estimated=estimated, progress=progress) >= 3
 
 
-@given(elapsed=SECONDS, estimated=ESTIMATES, progress=st.floats(0, 100))
-def test_every_pause_is_bounded(elapsed: float, estimated: float | None, progress: float) -> None:
+@given(estimated=st.floats(1e-3, 1e9), share=st.floats(0, 1, exclude_max=True), progress=PROGRESS)
+def test_a_host_sees_progress_move_until_the_expected_end(
+    estimated: float, share: float, progress: float
+) -> None:
+    elapsed = share * estimated
+    assert next_reading(elapsed=elapsed, estimated=estimated, progress=progress) <= 10
+
+
+@given(estimated=ESTIMATES, elapsed=SECONDS, progress=PROGRESS)
+@example(estimated=60, elapsed=TEN_MINUTES - 0.1, progress=51)
+@example(estimated=900, elapsed=1000, progress=0)
+def test_no_task_is_noticed_later_than_a_bound(
+    estimated: float | None, elapsed: float, progress: float
+) -> None:
     pause = next_reading(elapsed=elapsed, estimated=estimated, progress=progress)
-    assert 0 < FLOOR <= pause <= LONGEST_LATE
+    assert pause <= (15 if elapsed < TEN_MINUTES else 30)
+
+
+@given(
+    estimated=st.none() | st.floats(),
+    elapsed=st.floats(allow_nan=False, allow_infinity=False),
+    progress=PROGRESS,
+)
+@example(estimated=0, elapsed=0, progress=0)
+@example(estimated=1e308, elapsed=1e308, progress=100)
+def test_every_pause_is_positive_and_finite(
+    estimated: float | None, elapsed: float, progress: float
+) -> None:
+    pause = next_reading(elapsed=elapsed, estimated=estimated, progress=progress)
     assert math.isfinite(pause)
+    assert pause >= 0.05
 
 
-@given(estimated=st.floats(0, 1000), moves=st.booleans())
-def test_no_estimate_makes_a_task_be_read_without_pause(estimated: float, *, moves: bool) -> None:
-    assert len(readings(takes=100, estimated=estimated, moves=moves)) <= 200
+@pytest.mark.parametrize("odd", [0.0, -1.0, -1e9, math.nan])
+@given(elapsed=SECONDS, progress=PROGRESS)
+def test_an_estimate_that_says_nothing_counts_as_not_told(
+    odd: float, elapsed: float, progress: float
+) -> None:
+    untold = next_reading(elapsed=elapsed, estimated=None, progress=progress)
+    assert next_reading(elapsed=elapsed, estimated=odd, progress=progress) == untold
+
+
+@given(estimated=st.floats(1e-3, 44), moves=st.booleans())
+def test_a_small_estimate_costs_no_more_readings_than_a_real_one(
+    estimated: float, *, moves: bool
+) -> None:
+    assert len(readings(takes=estimated, estimated=estimated, moves=moves)) <= 15
+
+
+@pytest.mark.parametrize("name", WORLDS)
+def test_no_fixed_interval_with_as_many_readings_notices_sooner(name: str) -> None:
+    assert delay_to_the_best_fixed([WORLDS[name]]) < 1
+
+
+def test_over_all_worlds_a_fifth_of_the_best_fixed_delay_is_saved() -> None:
+    assert delay_to_the_best_fixed(list(WORLDS.values())) < 0.8
+
+
+def test_fixed_intervals_are_no_straw_men() -> None:
+    """A task of T seconds costs them about T / d + 1/2 readings, and d / 2 of delay."""
+    worlds = list(WORLDS.values())
+    seconds = [task.seconds for tasks, _ in worlds for task in tasks]
+    five = fixed(worlds, 5)
+    assert five.delay == pytest.approx(2.5, abs=0.1)
+    assert five.readings == pytest.approx(math.fsum(seconds) / len(seconds) / 5 + 0.5, abs=0.1)
+    assert interval_with_readings(worlds, five.readings) == 5
+
+
+def delay_to_the_best_fixed(worlds: list[World]) -> float:
+    """Give our mean delay as a ratio to the fixed interval's that needs as many readings."""
+    ours = cadence(worlds)
+    same = fixed(worlds, interval_with_readings(worlds, ours.readings))
+    assert same.readings >= ours.readings
+    return ours.delay / same.delay

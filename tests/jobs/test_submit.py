@@ -99,7 +99,7 @@ async def test_one_purchase_is_one_request(shop: Shop) -> None:
         ("[http:403]", 1, 0, AccessDenied, []),
         ("[html:403]", 1, 0, AccessDenied, []),
         ("[http:404]", 1, 0, RequestRejected, []),
-        ("[http:409]", 1, 0, RequestRejected, []),
+        ("[http:409]", 1, 0, OutcomeUnknown, []),
         ("[html:409]", 1, 0, OutcomeUnknown, []),
         ("[http:413]", 1, 0, RequestRejected, []),
         ("[http:415]", 1, 0, RequestRejected, []),
@@ -184,7 +184,7 @@ CONNECT = httpx.ConnectError("refused")
             id="409 oauth",
         ),
         pytest.param(
-            [answered(409, own("idempotency_conflict"))], 1, 0, RequestRejected, id="409 conflict"
+            [answered(409, own("idempotency_conflict"))], 1, 0, OutcomeUnknown, id="409 conflict"
         ),
         pytest.param([answered(400, own("model_unavailable"))], 1, 0, ServiceFailed, id="route"),
         pytest.param(

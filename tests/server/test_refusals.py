@@ -93,7 +93,7 @@ HTTP_ERRORS = [
     (401, "key_rejected", "no", "EVOLINK_API_KEY"),
     (402, "credit_exhausted", "no", "top up"),
     (403, "access_denied", "no", "what this key is allowed"),
-    (409, "request_rejected", "no", "Change what EvoLink names"),
+    (409, "outcome_unknown", "unknown", "Do not call generate_image again"),
     (413, "request_rejected", "no", "Shorten the prompt"),
     (415, "request_rejected", "no", "JPEG, PNG or WebP"),
     (500, "outcome_unknown", "unknown", "Do not call generate_image again"),

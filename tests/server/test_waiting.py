@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import anyio
+import httpx2 as httpx
 import pytest
 from inline_snapshot import snapshot
 from mcp import Client
 
 from evolink_mcp.sandbox import Sandbox
-from tests.servers import Era, answer_of, host_of, settings_for, text_of
+from evolink_mcp.server.build import build_server
+from tests.servers import BASE_URL, Era, answer_of, host_of, settings_for, text_of
 
 UNKNOWN_TASK = "task-unified-1757156493-imcg5zqt"
 
@@ -168,3 +170,44 @@ async def test_an_unknown_argument_of_get_task_is_named(host: Client) -> None:
     assert text_of(result).startswith(
         '"id": is not an argument of this tool; allowed: task_id, wait_seconds.'
     )
+
+
+@pytest.mark.parametrize("fault", ["[poll:403]", "[poll:500x3]", "[pollhtml:502x3]"])
+async def test_a_task_that_cannot_be_read_may_still_be_a_paid_one(
+    sandbox: Sandbox, tmp_path: Path, fault: str
+) -> None:
+    """As after a crash: another process asks for the task."""
+    bought = await sandbox_task(sandbox, f"{fault} a fox")
+    async with host_of(sandbox, settings_for(tmp_path)) as host:
+        with anyio.fail_after(20):
+            result = await host.call_tool("get_task", {"task_id": bought})
+        answer = answer_of(result)
+        assert result.is_error
+        assert (answer.status, answer.task_id) == ("unknown", bought)
+        assert answer.next_call is not None
+        assert answer.next_call.arguments.task_id == bought
+        assert answer.error is not None
+        assert answer.error.charged == "unknown"
+
+
+async def sandbox_task(sandbox: Sandbox, prompt: str) -> str:
+    """Buy a task past the server."""
+    async with httpx.AsyncClient(
+        transport=httpx.ASGITransport(app=sandbox.app), base_url=BASE_URL
+    ) as http:
+        key = {"Authorization": "Bearer sk-sandbox"}
+        answer = await http.post("/v1/images/generations", json={"prompt": prompt}, headers=key)
+    return str(answer.json()["id"])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("SSL_CERT_FILE", "/nowhere"), ("HTTPS_PROXY", "a://b")]
+)
+async def test_a_network_that_cannot_be_set_up_is_a_wrong_setting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    async with Client(build_server(settings_for(tmp_path))) as host:
+        result = await host.call_tool("generate_image", {"prompt": "a fox"})
+    assert "No connection can be set up" in text_of(result)
+    assert name in text_of(result)
