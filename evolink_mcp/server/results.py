@@ -11,7 +11,7 @@ from anyio import to_thread
 from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent
 
 from evolink_mcp.api.wire import TaskId
-from evolink_mcp.errors import EvolinkError, OutcomeUnknown, TaskFailed
+from evolink_mcp.errors import Charged, EvolinkError, OutcomeUnknown, TaskFailed
 from evolink_mcp.jobs.cadence import next_reading
 from evolink_mcp.jobs.job import Job, Picture
 from evolink_mcp.jobs.preview import BASE64_BUDGET, Preview, reduced, whole
@@ -75,13 +75,7 @@ def failed(error: EvolinkError, *, job: Job | None = None) -> CallToolResult:
         task_id=task_id,
         credits_reserved=job.task.credits_reserved if job and job.task else None,
         next_call=_get_task(task_id) if paid and task_id else None,
-        error=Failure(
-            code=error.code,
-            message=error.message,
-            retryable=error.retryable,
-            charged=charged,
-            next_step=error.next_step,
-        ),
+        error=_failure(error, charged=charged),
     )
     return _result(answer, text=_failed_text(answer), is_error=True)
 
@@ -92,15 +86,19 @@ def unread(error: EvolinkError, *, task_id: TaskId) -> CallToolResult:
         status="unknown",
         task_id=task_id,
         next_call=_get_task(task_id),
-        error=Failure(
-            code=error.code,
-            message=error.message,
-            retryable=error.retryable,
-            charged="unknown",
-            next_step=error.next_step,
-        ),
+        error=_failure(error, charged="unknown"),
     )
     return _result(answer, text=_failed_text(answer), is_error=True)
+
+
+def _failure(error: EvolinkError, *, charged: Charged) -> Failure:
+    return Failure(
+        code=error.code,
+        message=error.message,
+        retryable=error.retryable,
+        charged=charged,
+        next_step=error.next_step,
+    )
 
 
 def _failure_status(error: EvolinkError, *, paid: bool) -> Status:

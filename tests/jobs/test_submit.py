@@ -186,6 +186,12 @@ CONNECT = httpx.ConnectError("refused")
         pytest.param(
             [answered(409, own("idempotency_conflict"))], 1, 0, OutcomeUnknown, id="409 conflict"
         ),
+        pytest.param([answered(408, own("timeout"))], 1, 0, OutcomeUnknown, id="408"),
+        pytest.param([answered(499, b"<html>")], 1, 0, OutcomeUnknown, id="499 of a proxy"),
+        pytest.param([answered(503, own("gateway"))], 1, 0, OutcomeUnknown, id="503 gateway"),
+        pytest.param(
+            [answered(200, {"error": "upstream timeout"})], 1, 0, OutcomeUnknown, id="200 error"
+        ),
         pytest.param([answered(400, own("model_unavailable"))], 1, 0, ServiceFailed, id="route"),
         pytest.param(
             [answered(400, own("service_unavailable"), retry_after="1")],
