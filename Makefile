@@ -70,12 +70,14 @@ inspector: $(VENV)/.dev ## MCP Inspector's command line against the sandbox (nee
 
 # One resolution for both: what runs is what was tested.
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
-	--no-emit-index-url --no-header --annotation-style line $(ARGS) pyproject.toml
+	--no-emit-index-url --no-header --annotation-style line $(ARGS)
 
 lock: ## write the lock files anew (ARGS=--upgrade for newer versions)
 	@test -n "$(UV)" || { echo "make lock needs uv: python3 -m pip install uv"; exit 1; }
-	@$(COMPILE) --group dev --output-file requirements-dev.lock
-	@$(COMPILE) --group build --constraint requirements-dev.lock --output-file requirements.lock
+	@$(COMPILE) --group dev --output-file requirements-dev.lock pyproject.toml
+	@$(COMPILE) --group build --constraint requirements-dev.lock --output-file requirements.lock \
+		pyproject.toml
+	@echo pip | $(COMPILE) --output-file requirements-pip.lock -
 
 clean: ## remove .venv and what the tools left behind
 	@rm -rf $(VENV) build dist htmlcov .coverage .coverage.* .hypothesis \
@@ -117,5 +119,7 @@ else
 		echo "No Python >= 3.11 among: $(CHOICE). Install one, name it with PYTHON=..., or install uv."; exit 1; \
 	fi; \
 	rm -rf $(VENV) && "$$found" -m venv $(VENV)
+# The pip that comes with some Pythons (23.2) refuses locked packages that have extras.
+	@$(INSTALL) --require-hashes -r requirements-pip.lock
 endif
 	@touch $@
