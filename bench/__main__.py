@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from bench import cadence, preview, roundtrip, startup
+from bench import cadence, faults, journal, preview, roundtrip, startup, waiting
 
 if __name__ == "__main__":
     startup.main()
     cadence.main()
     roundtrip.main()
     preview.main()
+    waiting.main()
+    journal.main()
+    faults.main()

@@ -61,7 +61,7 @@ def _tools(spec: ModelSpec) -> Iterator[str]:
 
 
 def _arguments(schema: dict[str, object]) -> Iterator[tuple[str, ...]]:
-    required = cast("list[str]", schema["required"])
+    required = cast("list[str]", schema.get("required", []))
     properties = cast("dict[str, dict[str, object]]", schema["properties"])
     for name, rule in properties.items():
         limits = ["required"] if name in required else []

@@ -6,6 +6,8 @@ Named by what the reader can do about it:
   x InvalidRequest            an argument breaks a rule: change it
   x SettingInvalid            a setting is wrong: the operator changes it
     + KeyMissing
+    + JournalUnusable         the record of jobs is damaged, newer, locked or has no room
+    + CapReached              today's credits are spent
   x RefusedByEvolink          EvoLink answered with an error
     + RequestRejected         change the request
     + ContentBlocked          change prompt or reference images
@@ -22,6 +24,7 @@ Named by what the reader can do about it:
   x OutcomeUnknown            a paid request may or may not have been taken
   x TaskFailed                the task ended without pictures
   x WaitAbandoned             the task did not end while we looked
+    + PicturesUnsaved         it ended, and pictures of it are not on disk yet
   x FileUnavailable           a picture behind an address could not be fetched
 """
 
@@ -125,6 +128,24 @@ class KeyMissing(SettingInvalid):
     code: str = "key_missing"
 
     setting: str = "EVOLINK_API_KEY"
+
+
+@dataclass(kw_only=True, eq=False)
+class JournalUnusable(SettingInvalid):
+    """The record of jobs cannot be read or written, so that nothing may be bought."""
+
+    code: str = "journal_unusable"
+
+    setting: str = "EVOLINK_DATA_DIR"
+
+
+@dataclass(kw_only=True, eq=False)
+class CapReached(SettingInvalid):
+    """The purchase would pass the credits that the operator allows for a day."""
+
+    code: str = "daily_cap_reached"
+
+    setting: str = "EVOLINK_DAILY_CREDITS"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -252,6 +273,13 @@ class WaitAbandoned(EvolinkError):
     retryable: bool = True
 
     charged: Charged = "yes"
+
+
+@dataclass(kw_only=True, eq=False)
+class PicturesUnsaved(WaitAbandoned):
+    """The task is over and paid for, and pictures of it are not on disk yet."""
+
+    code: str = "pictures_unsaved"
 
 
 @dataclass(kw_only=True, eq=False)

@@ -147,6 +147,18 @@ class Settings(BaseSettings):
         default=None,
         description="Folder for the pictures; `evolink` in the user's picture folder if unset.",
     )
+    data_dir: Annotated[Path, AfterValidator(_folder)] | None = Field(
+        default=None,
+        description="Folder for the record of what was bought; `evolink-mcp` in the user's data "
+        "folder if unset.",
+    )
+    daily_credits: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        description="Credits that may be spent on one day, a hard cap over all servers that share "
+        "the data folder; no cap if unset.",
+    )
     wait_seconds: float = Field(
         default=45.0,
         ge=0,
@@ -210,6 +222,15 @@ class Settings(BaseSettings):
         from platformdirs import user_pictures_path  # noqa: PLC0415 - off the way to the first answer
 
         return user_pictures_path() / "evolink"
+
+    def data_folder(self) -> Path:
+        """Return the folder for the record of jobs, not yet made; a sandbox has its own."""
+        if self.data_dir is not None:
+            return self.data_dir
+        from platformdirs import user_data_path  # noqa: PLC0415 - off the way to the first answer
+
+        folder = user_data_path("evolink-mcp", appauthor=False)
+        return folder / "sandbox" if self.sandbox else folder
 
 
 def read_settings() -> Settings:

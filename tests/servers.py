@@ -27,8 +27,18 @@ Era = Literal["auto", "legacy"]
 
 
 def settings_for(folder: Path, **changes: Any) -> Settings:  # noqa: ANN401 - any setting
-    fixed = {"api_key": "sk-sandbox", "base_url": BASE_URL, "output_dir": folder}
+    fixed = {
+        "api_key": "sk-sandbox",
+        "base_url": BASE_URL,
+        "output_dir": folder,
+        "data_dir": folder.with_name(f"{folder.name}-data"),
+    }
     return Settings.model_validate({**fixed, **changes})
+
+
+def network_of(sandbox: Sandbox) -> Network:
+    """Put a sandbox in the place of the world."""
+    return Network(transport=httpx.ASGITransport(app=sandbox.app))
 
 
 @asynccontextmanager
@@ -40,18 +50,18 @@ async def host_of(
     name: str = "test-host",
 ) -> AsyncGenerator[Client]:
     """Connect a host to a server in memory that has the sandbox for EvoLink."""
-    network = Network(transport=httpx.ASGITransport(app=sandbox.app))
-    server = build_server(settings, network=network)
+    server = build_server(settings, network=network_of(sandbox))
     info = Implementation(name=name, version="1")
     async with Client(server, mode=era, client_info=info) as client:
         yield client
 
 
 def process(settings: Mapping[str, str]) -> StdioServerParameters:
-    """Say how our server is started as a process."""
+    """Say how our server is started as a process; its record lies beside its pictures."""
+    beside = {"EVOLINK_DATA_DIR": str(Path(settings["EVOLINK_OUTPUT_DIR"]) / "data")}
     measured = {name: value for name, value in os.environ.items() if name.startswith("COVERAGE_")}
     return StdioServerParameters(
-        command=sys.executable, args=["-m", "evolink_mcp"], env={**measured, **settings}
+        command=sys.executable, args=["-m", "evolink_mcp"], env={**measured, **beside, **settings}
     )
 
 

@@ -60,6 +60,8 @@ def test_every_kind_says_whether_to_try_again_and_what_it_cost() -> None:
             "InvalidRequest": ("invalid_request", False, "no"),
             "SettingInvalid": ("setting_invalid", False, "no"),
             "KeyMissing": ("key_missing", False, "no"),
+            "JournalUnusable": ("journal_unusable", False, "no"),
+            "CapReached": ("daily_cap_reached", False, "no"),
             "RefusedByEvolink": ("error", False, "no"),
             "RequestRejected": ("request_rejected", False, "no"),
             "ContentBlocked": ("content_blocked", False, "no"),
@@ -76,6 +78,7 @@ def test_every_kind_says_whether_to_try_again_and_what_it_cost() -> None:
             "OutcomeUnknown": ("outcome_unknown", False, "unknown"),
             "TaskFailed": ("error", False, "no"),
             "WaitAbandoned": ("wait_abandoned", True, "yes"),
+            "PicturesUnsaved": ("pictures_unsaved", True, "yes"),
             "FileUnavailable": ("file_unavailable", False, "no"),
         }
     )

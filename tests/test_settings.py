@@ -7,7 +7,7 @@ from string import ascii_letters, digits
 import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
-from platformdirs import user_pictures_path
+from platformdirs import user_data_path, user_pictures_path
 from pydantic import SecretStr, ValidationError
 
 from evolink_mcp.errors import KeyMissing, SettingInvalid
@@ -20,6 +20,8 @@ DEFAULTS: Mapping[str, object] = {
     "base_url": "https://api.evolink.ai",
     "models": ("gpt-4o-image",),
     "output_dir": None,
+    "data_dir": None,
+    "daily_credits": None,
     "wait_seconds": 45.0,
     "max_wait_seconds": 600.0,
     "preview": "preview",
@@ -133,6 +135,8 @@ def test_nothing_needs_to_be_set() -> None:
         ("EVOLINK_MODELS", "gpt-4o-image", ("gpt-4o-image",)),
         ("EVOLINK_MODELS", " gpt-4o-image, z-image-turbo ,", ("gpt-4o-image", "z-image-turbo")),
         ("EVOLINK_MODELS", "all", ("all",)),
+        ("EVOLINK_DAILY_CREDITS", "0", 0.0),
+        ("EVOLINK_DAILY_CREDITS", "12.5", 12.5),
         ("EVOLINK_WAIT_SECONDS", "0", 0.0),
         ("EVOLINK_WAIT_SECONDS", "3600", 3600.0),
         ("EVOLINK_WAIT_SECONDS", "12.5", 12.5),
@@ -168,6 +172,15 @@ def test_a_folder_is_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_pictures_go_to_the_picture_folder_of_the_user() -> None:
     assert read_settings().picture_folder() == user_pictures_path() / "evolink"
+
+
+def test_the_record_lies_in_the_data_folder_of_the_user() -> None:
+    folder = user_data_path("evolink-mcp", appauthor=False)
+    assert read_settings().data_folder() == folder
+    assert read_with({"EVOLINK_SANDBOX": "1"}).data_folder() == folder / "sandbox"
+    for sandbox in ("0", "1"):
+        chosen = {"EVOLINK_DATA_DIR": "/chosen", "EVOLINK_SANDBOX": sandbox}
+        assert read_with(chosen).data_folder() == Path("/chosen")
 
 
 @pytest.mark.parametrize("text", UNFILLED, ids=repr)
@@ -230,6 +243,11 @@ def test_only_text_can_be_unfilled(value: object) -> None:
         ("EVOLINK_BASE_URL", "https://[::1"),
         ("EVOLINK_MODELS", ","),
         ("EVOLINK_OUTPUT_DIR", "~nobody-of-that-name/pictures"),
+        ("EVOLINK_DATA_DIR", "~nobody-of-that-name/data"),
+        ("EVOLINK_DAILY_CREDITS", "-1"),
+        ("EVOLINK_DAILY_CREDITS", "inf"),
+        ("EVOLINK_DAILY_CREDITS", "nan"),
+        ("EVOLINK_DAILY_CREDITS", "many"),
         ("EVOLINK_WAIT_SECONDS", "-1"),
         ("EVOLINK_WAIT_SECONDS", "3601"),
         ("EVOLINK_WAIT_SECONDS", "soon"),
@@ -279,6 +297,8 @@ def test_what_was_set_comes_back_as_the_same_environment(tmp_path: Path) -> None
         "EVOLINK_BASE_URL": "https://gateway.example",
         "EVOLINK_MODELS": "gpt-4o-image,z-image-turbo",
         "EVOLINK_OUTPUT_DIR": str(tmp_path),
+        "EVOLINK_DATA_DIR": str(tmp_path / "data"),
+        "EVOLINK_DAILY_CREDITS": "50.0",
         "EVOLINK_WAIT_SECONDS": "12.5",
         "EVOLINK_MAX_WAIT_SECONDS": "90.0",
         "EVOLINK_PREVIEW": "none",

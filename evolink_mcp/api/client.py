@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from urllib.parse import quote
 
@@ -13,11 +13,12 @@ import httpx2 as httpx
 
 from evolink_mcp import __version__
 from evolink_mcp.api.network import Network, Sleep
+from evolink_mcp.api.pace import Pace
 from evolink_mcp.api.refusals import is_error_body, refusal_of
 from evolink_mcp.api.retry import repeat_safely
 from evolink_mcp.api.wire import Task, TaskId, read_object, read_task, unreadable
 from evolink_mcp.catalog.request import ImageRequest
-from evolink_mcp.errors import AnswerLost, NeverSent, NoUsableAnswer
+from evolink_mcp.errors import AnswerLost, EvolinkError, NeverSent, NoUsableAnswer
 
 READ_TIMEOUT = httpx.Timeout(15.0, connect=10.0)
 """Seconds for reading a task, as EvoLink's own clients have it."""
@@ -52,6 +53,8 @@ class EvolinkApi:
     """Paid requests, each on a connection of its own: one that was kept alive may be
     closed under the request, and then nobody knows whether it was taken."""
     sleep: Sleep = anyio.sleep
+    pace: Pace = field(default_factory=Pace)
+    """The rhythm of all readings."""
 
     async def submit(self, request: ImageRequest, *, idempotency_key: str) -> Task:
         """Buy a task (EvoLink docs, "gpt-4o-image"); never repeated here.
@@ -82,7 +85,12 @@ class EvolinkApi:
         path = f"/v1/tasks/{quote(task_id, safe='')}"
 
         async def ask() -> Task:
-            task = await _ask(self.reads, self.reads.build_request("GET", path))
+            await self.pace.turn()
+            try:
+                task = await _ask(self.reads, self.reads.build_request("GET", path))
+            except EvolinkError as error:
+                self.pace.refused(error)
+                raise
             if task.id != task_id:
                 raise unreadable("it is about another task")
             return task
@@ -110,7 +118,7 @@ async def connect(base_url: str, *, key: str, network: Network) -> AsyncGenerato
         client(timeout=READ_TIMEOUT) as reads,
         client(timeout=SUBMIT_TIMEOUT, limits=fresh) as purchases,
     ):
-        yield EvolinkApi(reads, purchases, network.sleep)
+        yield EvolinkApi(reads, purchases, network.sleep, Pace(network.sleep, network.clock))
 
 
 async def _ask(client: httpx.AsyncClient, request: httpx.Request) -> Task:

@@ -47,3 +47,5 @@ class Network:
     """Whom to trust; True loads the usual certificates, which takes a while."""
     resolve: Resolve = look_up
     sleep: Sleep = anyio.sleep
+    clock: Callable[[], float] = anyio.current_time
+    """Seconds that pass with `sleep`."""

@@ -149,6 +149,23 @@ class Task(_Answer):
         missing = {name: getattr(earlier, name) for name in names if getattr(self, name) is None}
         return self.model_copy(update=missing)
 
+    def body(self) -> dict[str, object]:
+        """Return the task as EvoLink writes it, for `read_task`."""
+        return {
+            "id": self.id,
+            "status": self.status,
+            "progress": self.progress,
+            "model": self.model,
+            "created": self.created,
+            "task_info": {"estimated_time": self.estimated_seconds},
+            "usage": {
+                "credits_reserved": self.credits_reserved,
+                "credits_used": self.credits_used,
+            },
+            "results": list(self.links),
+            "error": self.error.model_dump() if self.error else None,
+        }
+
     @property
     def task_id(self) -> TaskId:
         """The id, which `read_task` has checked."""

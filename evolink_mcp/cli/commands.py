@@ -13,6 +13,7 @@ import click
 
 from evolink_mcp import __version__
 from evolink_mcp.cli.serve import SANDBOX_KEY, SANDBOX_SPEED, serve
+from evolink_mcp.cli.tasks import tasks
 from evolink_mcp.errors import EvolinkError
 from evolink_mcp.logs import configure_logging
 from evolink_mcp.settings import Settings, read_settings
@@ -61,6 +62,9 @@ def commands(context: click.Context) -> None:
     context.obj = settings
     if context.invoked_subcommand is None:
         anyio.run(serve, settings)
+
+
+commands.add_command(tasks)
 
 
 class _Fields(TypedDict, total=False):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import anyio
 import click
@@ -25,16 +28,23 @@ Arguments = Mapping[str, object]
 PAUSE = 1.0
 """Seconds between two calls for one task, each of which may wait by itself."""
 
+_GOING_ON = frozenset({"pending", "processing"})
+
 
 async def run_demo(settings: Settings, arguments: Arguments, *, speed: float) -> Answer:
     """Go the whole way against a sandbox: a loopback socket, a server over stdio, a picture.
+
+    Its record of jobs ends with it, unless the operator has set a place for one.
 
     Raises:
         EvolinkError: What the server answered.
     """
     async with serve(Sandbox(speed=speed)) as url:
-        aimed = settings.aimed_at(url, key=SANDBOX_KEY)
-        return await _generate(aimed, arguments, origin="a sandbox here: no key, no cost")
+        with _passing_folder() as passing:
+            aimed = _recording_in(settings.data_dir or passing, settings).aimed_at(
+                url, key=SANDBOX_KEY
+            )
+            return await _generate(aimed, arguments, origin="a sandbox here: no key, no cost")
 
 
 async def run_generate(settings: Settings, arguments: Arguments) -> Answer:
@@ -46,7 +56,19 @@ async def run_generate(settings: Settings, arguments: Arguments) -> Answer:
     if not settings.sandbox:
         settings.require_key()
     origin = "a sandbox: no key, no cost" if settings.sandbox else settings.base_url
-    return await _generate(settings, arguments, origin=origin)
+    ours = _recording_in(settings.data_folder(), settings)
+    return await _generate(ours, arguments, origin=origin)
+
+
+@contextmanager
+def _passing_folder() -> Generator[Path]:
+    with TemporaryDirectory(prefix="evolink-mcp-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _recording_in(folder: Path, settings: Settings) -> Settings:
+    """Name the folder for the record: a server's environment may lead it to another one."""
+    return settings.model_copy(update={"data_dir": folder})
 
 
 async def _generate(settings: Settings, arguments: Arguments, *, origin: str) -> Answer:
@@ -62,7 +84,7 @@ async def _generate(settings: Settings, arguments: Arguments, *, origin: str) ->
 async def _call_to_the_end(
     client: Client, arguments: Arguments, *, advance: ProgressFnT
 ) -> CallToolResult:
-    """Call `generate_image`, then whatever call each answer names next."""
+    """Call `generate_image`, then whatever call each answer that is not final names next."""
     result = await client.call_tool("generate_image", dict(arguments), progress_callback=advance)
     while (call := _next_call(result)) is not None:
         await anyio.sleep(PAUSE)
@@ -73,8 +95,10 @@ async def _call_to_the_end(
 
 
 def _next_call(result: CallToolResult) -> NextCall | None:
-    going_on = result.structured_content is not None and not result.is_error
-    return Answer.model_validate(result.structured_content).next_call if going_on else None
+    if result.structured_content is None or result.is_error:
+        return None
+    answer = Answer.model_validate(result.structured_content)
+    return answer.next_call if answer.status in _GOING_ON else None
 
 
 def _server(settings: Settings) -> StdioServerParameters:

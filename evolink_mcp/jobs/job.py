@@ -17,10 +17,28 @@ from evolink_mcp.errors import EvolinkError
 JobId = NewType("JobId", str)
 """Our own name for a job; goes to EvoLink as the idempotency key."""
 
+Principal = NewType("Principal", str)
+"""Whoever a call acts for."""
+
+LOCAL = Principal("local")
+"""The one who runs the server over stdio."""
+
 State = Literal[
-    "intent", "refused", "unknown", "submitted", "processing", "completed", "collected", "failed"
+    "intent",
+    "refused",
+    "unknown",
+    "submitted",
+    "processing",
+    "completed",
+    "collected",
+    "failed",
+    "expired",
 ]
-"""How far a job has come; `completed` is over at EvoLink, `collected` is on disk."""
+"""How far a job has come; `completed` is over at EvoLink, `collected` is on disk, `expired`
+is over at EvoLink, not all on disk, and out of reach."""
+
+UNFINISHED: tuple[State, ...] = ("intent", "submitted", "processing", "completed")
+"""States that somebody has to go on with."""
 
 
 def new_job_id() -> JobId:
@@ -53,8 +71,13 @@ class Job:
     """One paid request and what has become of it."""
 
     id: JobId
+    principal: Principal = LOCAL
     request: ImageRequest | None = None
-    """None for a task that was bought elsewhere or by an earlier process."""
+    """None for a task that was bought elsewhere."""
+    created: float = 0.0
+    """Unix seconds of the intent."""
+    booked: float = 0.0
+    """Credits that count against today's cap: expected, then reserved, then charged."""
     state: State = "intent"
     task: Task | None = None
     """The last reading."""
@@ -66,6 +89,11 @@ class Job:
         """EvoLink's name for it, once there is one."""
         return self.task.task_id if self.task else None
 
+    @property
+    def asked(self) -> int:
+        """How many pictures were asked for; 0 where nobody knows."""
+        return (self.request.n or 1) if self.request else 0
+
 
 @dataclass(slots=True)
 class Watch:
@@ -76,11 +104,15 @@ class Watch:
     """The clock's seconds when we began to look."""
     ended: bool = False
     """Whether nobody works on the job any more."""
+    looked: bool = False
+    """Whether anything was learned since we began to look."""
+    unsaved: bool = False
+    """Whether the journal could not take the newest state up."""
     _changed: anyio.Event = field(default_factory=anyio.Event)
 
     def update(self, job: Job, *, ended: bool = False) -> None:
         """Put the new state in place and wake everybody who waits."""
-        self.job, self.ended = job, ended
+        self.job, self.ended, self.looked = job, ended, True
         changed, self._changed = self._changed, anyio.Event()
         changed.set()
 
@@ -93,6 +125,12 @@ class Watch:
         while self.job.task is None and not self.ended:
             await self.changed()
 
+    async def first_look(self, seconds: float) -> None:
+        """Wait until something was learned, at most so many seconds."""
+        with anyio.move_on_after(seconds):
+            while not self.looked and not self.ended:
+                await self.changed()
+
     async def end(self) -> None:
         """Wait until nobody works on the job any more."""
         while not self.ended:
@@ -102,4 +140,23 @@ class Watch:
 def advanced(job: Job, task: Task) -> Job:
     """Return the job with a new reading of its task."""
     state: State = "submitted" if task.status == "pending" else "processing"
-    return replace(job, task=task, state=state)
+    return settled(replace(job, task=task, state=state))
+
+
+def settled(job: Job) -> Job:
+    """Return the job with the credits that count for it, as far as EvoLink told them.
+
+    Reserved in advance by `n`, charged by the images that were made (EvoLink docs,
+    "gpt-4o-image"); `credits_used` goes before both (vendor client). An outcome that
+    nobody knows keeps what was expected.
+    """
+    if job.state in {"refused", "failed"}:
+        return replace(job, booked=0.0)
+    task = job.task
+    if task is None or task.credits_reserved is None:
+        return job
+    if task.credits_used is not None and task.status == "completed":
+        return replace(job, booked=task.credits_used)
+    made = len(task.links) if task.status == "completed" and task.links else job.asked
+    part = min(1.0, made / job.asked) if job.asked else 1.0
+    return replace(job, booked=task.credits_reserved * part)

@@ -64,13 +64,16 @@ def may_be_repeated(error: EvolinkError) -> bool:
     return isinstance(error, NeverSent)
 
 
-def _final(error: EvolinkError) -> EvolinkError:
-    if bought_nothing(error):
-        return error
+def outcome_unknown(reason: str) -> OutcomeUnknown:
+    """Say that nobody knows whether a request was taken, and what to check."""
     return OutcomeUnknown(
         message="The request was sent to EvoLink, but it is not known whether EvoLink took it: "
-        f"{error.message}",
+        f"{reason}",
         next_step="Do not call generate_image again on your own: that may buy the picture twice. "
         "Tell the user, who can look at evolink.ai whether a task was made a moment ago, "
         "and call again only if the user asks for it.",
     )
+
+
+def _final(error: EvolinkError) -> EvolinkError:
+    return error if bought_nothing(error) else outcome_unknown(error.message)

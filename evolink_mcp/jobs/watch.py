@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -14,33 +15,40 @@ from anyio.abc import TaskGroup
 from evolink_mcp.api.client import EvolinkApi
 from evolink_mcp.api.egress import Downloads
 from evolink_mcp.api.network import Sleep
-from evolink_mcp.api.wire import Task, TaskId
+from evolink_mcp.api.wire import TaskId
 from evolink_mcp.catalog.request import ImageRequest
-from evolink_mcp.errors import (
-    EvolinkError,
-    OutcomeUnknown,
-    RefusedByEvolink,
-    TaskFailed,
-    WaitAbandoned,
-    quote_foreign,
-)
-from evolink_mcp.jobs.cadence import next_reading
-from evolink_mcp.jobs.collect import all_on_disk, collect
-from evolink_mcp.jobs.failures import failure_of
-from evolink_mcp.jobs.job import Job, State, Watch, advanced, new_job_id
-from evolink_mcp.jobs.journal import Journal
-from evolink_mcp.jobs.submit import submit
+from evolink_mcp.errors import EvolinkError, JournalUnusable, PicturesUnsaved
+from evolink_mcp.jobs.collect import all_on_disk
+from evolink_mcp.jobs.job import UNFINISHED, Job, JobId, Watch, new_job_id
+from evolink_mcp.jobs.journal import Budget, Journal
+from evolink_mcp.jobs.keep import Keeper, Moved
+from evolink_mcp.jobs.pursue import Pursuit
 
 logger = logging.getLogger(__name__)
 
-LONGEST_WATCH = 3600.0
-"""Seconds after which a task that does not end is left to a later `get_task`."""
+BEAT_SECONDS = 10.0
+"""Between two looks after the lease and after jobs that nobody works on."""
 
-LONGEST_SILENCE = 300.0
-"""Seconds after which a task is read again, whatever a `Retry-After` asks for."""
+LOOK_SECONDS = 1.0
+"""Between two looks at a job that another process works on."""
 
-_RUNNING = frozenset({"pending", "processing"})
-_FAILED = frozenset({"failed", "cancelled"})
+MARK_SECONDS = 1.0
+"""After an answer, until its delivery is written down: it has to get out first."""
+
+MOST_ORPHANS = 1000
+"""Jobs that are taken over at a time."""
+
+
+async def tell_nobody(_: Job) -> None:
+    """Let a job move without a word."""
+
+
+@dataclass(frozen=True, slots=True)
+class Purchase:
+    """A job that was bought, or an earlier one that the same call has joined."""
+
+    watch: Watch
+    joined: bool
 
 
 @dataclass(slots=True, kw_only=True)
@@ -52,45 +60,145 @@ class Watchers:
     journal: Journal
     folder: Path
     group: TaskGroup
+    budget: Budget
+    refusal: JournalUnusable | None = None
+    """Why nothing may be bought: the user's journal cannot be used, and this is another one."""
+    moved: Moved = tell_nobody
     sleep: Sleep = anyio.sleep
     clock: Callable[[], float] = anyio.current_time
-    _by_task: dict[TaskId, Watch] = field(default_factory=dict[TaskId, Watch])
+    _keeper: Keeper = field(init=False)
+    _pursuit: Pursuit = field(init=False)
+    _by_job: dict[JobId, Watch] = field(default_factory=dict[JobId, Watch])
+    _strangers: dict[TaskId, Watch] = field(default_factory=dict[TaskId, Watch])
+    """Tasks that the journal does not know yet."""
+    _works: dict[JobId, anyio.CancelScope] = field(default_factory=dict[JobId, anyio.CancelScope])
     _paid_steps: set[anyio.CancelScope] = field(default_factory=set[anyio.CancelScope])
+    _deadline: float = math.inf
+    _marking: bool = False
 
-    async def buy(self, request: ImageRequest) -> Watch:
-        """Record the intent, then buy the task and see it through, apart from the caller."""
-        watch = self._watch(Job(id=new_job_id(), request=request))
-        await self.journal.record(watch.job)
-        self.group.start_soon(self._supervise, watch, partial(self._see_through, watch))
-        return watch
+    def __post_init__(self) -> None:
+        """Put together what a job's life takes."""
+        self._keeper = Keeper(self.journal, self.moved)
+        self._pursuit = Pursuit(
+            api=self.api,
+            downloads=self.downloads,
+            folder=self.folder,
+            keeper=self._keeper,
+            pay=self._pay,
+            sleep=self.sleep,
+            clock=self.clock,
+        )
+
+    async def buy(self, request: ImageRequest) -> Purchase:
+        """Record the intent, then buy the task and see it through, apart from the caller.
+
+        Raises:
+            CapReached: The day's credits do not suffice.
+            JournalUnusable: The intent cannot be recorded, so nothing is bought.
+        """
+        if self.refusal is not None:
+            raise self.refusal
+        bought: list[Purchase] = []
+        with anyio.CancelScope(shield=True):  # an intent on record must not be left alone
+            bought.append(await self._purchase(Job(id=new_job_id(), request=request)))
+        return bought[0]
 
     async def follow(self, task_id: TaskId) -> Watch:
         """Join whoever watches the task; else take it up, unless all of it is known."""
-        job = await self.journal.find(task_id)
-        settled = job is not None and await _is_settled(job)
-        if task_id in self._by_task:
-            return self._by_task[task_id]
-        watch = self._watch(job or Job(id=new_job_id()))
-        if settled:
-            watch.update(watch.job, ended=True)
+        job = await self._find(task_id)
+        if watch := self._watching(task_id):
             return watch
-        self._by_task[task_id] = watch
-        self.group.start_soon(self._supervise, watch, partial(self._take_up, watch, task_id))
+        if job := self._keeper.unwritten_of(task_id) or job:
+            return await self._watch(job)
+        watch = self._strangers[task_id] = Watch(Job(id=new_job_id()), self.clock())
+        self.group.start_soon(self._supervise, watch, partial(self._meet, watch, task_id))
         return watch
 
+    def answered(self, watch: Watch) -> None:
+        """Note that an answer about a job goes out now."""
+        self.journal.answered(watch.job.id)
+        if not self._marking:
+            self._marking = True
+            self.group.start_soon(self._mark)
+
+    async def tend(self) -> None:
+        """Keep the lease, write down what could not be written, take over what nobody works on."""
+        try:
+            worked_on = tuple(self._works.items())
+            mine = await self.journal.leases.renew()
+            for job_id, scope in worked_on:
+                if job_id not in mine:
+                    scope.cancel()
+            await self._keeper.flush()
+            for job_id in mine - self._by_job.keys() - self._keeper.unwritten:
+                await self.journal.leases.release(job_id, in_trouble=True)
+            for job in await self.journal.orphans(limit=MOST_ORPHANS):
+                await self._watch(job)
+        except JournalUnusable as error:
+            logger.warning("%s", error)
+
+    async def tend_for_ever(self) -> None:
+        """Tend until cancelled."""
+        while True:
+            await self.tend()
+            await self.sleep(BEAT_SECONDS)
+
     def wind_down(self, grace: float) -> None:
-        """Give paid steps that are under way `grace` seconds from now, and no more."""
-        for task_id in self._by_task:
-            logger.warning("%s is left under way; get_task finds it by this id", task_id)
+        """Give paid steps `grace` seconds from now, and no more."""
+        self._deadline = anyio.current_time() + grace
+        for job_id, watch in self._by_job.items():
+            logger.warning("%s is left under way (%s)", watch.job.task_id or job_id, job_id)
         for scope in self._paid_steps:
-            scope.deadline = anyio.current_time() + grace
+            scope.deadline = self._deadline
+
+    async def leave(self) -> None:
+        """Write down what is left to write, and let the jobs go to other processes."""
+        try:
+            await self._keeper.flush()
+            await self.journal.mark_delivered()
+            await self.journal.leases.leave()
+        except JournalUnusable as error:
+            logger.warning("%s", error)
 
     def elapsed(self, watch: Watch) -> float:
         """Return the seconds since we began to look."""
         return self.clock() - watch.started
 
-    def _watch(self, job: Job) -> Watch:
-        return Watch(job, self.clock())
+    async def _purchase(self, wanted: Job) -> Purchase:
+        admission = await self.journal.admit(wanted, budget=self.budget)
+        if admission.joined:
+            logger.info("job %s: joined by an identical call", admission.job.id)
+            return Purchase(await self._watch(admission.job), joined=True)
+        return Purchase(self._begin(admission.job, self._buy), joined=False)
+
+    async def _find(self, task_id: TaskId) -> Job | None:
+        """Look a task up; without the journal it is a stranger's."""
+        try:
+            return await self.journal.find(task_id)
+        except JournalUnusable as error:
+            logger.warning("%s", error)
+            return None
+
+    def _watching(self, task_id: TaskId) -> Watch | None:
+        for watch in self._by_job.values():
+            if watch.job.task_id == task_id:
+                return watch
+        return self._strangers.get(task_id)
+
+    async def _watch(self, job: Job) -> Watch:
+        """Return the one watch of a job, begun where there is none and something left to do."""
+        over = await _is_settled(job)
+        if job.id in self._by_job:
+            return self._by_job[job.id]
+        if over:
+            return Watch(job, self.clock(), ended=True)
+        return self._begin(job, self._go_on)
+
+    def _begin(self, job: Job, life: Callable[[Watch], Awaitable[None]]) -> Watch:
+        watch = Watch(job, self.clock())
+        self._by_job[job.id] = watch
+        self.group.start_soon(self._supervise, watch, partial(life, watch))
+        return watch
 
     async def _supervise(self, watch: Watch, life: Callable[[], Awaitable[None]]) -> None:
         """Live through a job; whatever goes wrong with one must not end the others."""
@@ -98,15 +206,110 @@ class Watchers:
             await life()
         except Exception:
             logger.exception("job %s: broken off", watch.job.id)
-            self._release(watch, replace(watch.job, error=_broken_off()), task_id=watch.job.task_id)
+            self._keeper.give_up(watch.job.id)
+            await self._let_go(watch, _broken_off())
 
-    async def _see_through(self, watch: Watch) -> None:
-        await self._pay(partial(self._buy, watch))
-        await self._pursue(watch)
+    async def _buy(self, watch: Watch) -> None:
+        await self._pay(partial(self._pursuit.buy, watch))
+        await self._go_on(watch, fresh=True)
+
+    async def _meet(self, watch: Watch, task_id: TaskId) -> None:
+        """Look at a stranger's task; from then on it is a job like any other."""
+        try:
+            job = await self._pursuit.meet(task_id, job=watch.job)
+        except EvolinkError as error:
+            watch.update(replace(watch.job, error=error), ended=True)
+        else:
+            self._by_job.setdefault(job.id, watch)
+            watch.update(job)
+        finally:
+            del self._strangers[task_id]
+        await self._go_on(watch, fresh=True)
+
+    async def _go_on(self, watch: Watch, *, fresh: bool = False) -> None:
+        """Work on a job while it is ours, and look on while it is another process's."""
+        while not watch.ended:
+            if not await self._claim(watch):
+                await self._look_on(watch)
+            elif not watch.ended:
+                await self._work(watch, fresh=fresh)
+            fresh = False
+        self._forget(watch)
+
+    async def _claim(self, watch: Watch) -> bool:
+        """Take a job on; without the journal we cannot ask, and lose nothing by reading a task.
+
+        Only who has the intent knows what becomes of it.
+        """
+        try:
+            await self._keeper.flush_one(watch.job.id)  # what we know before what is recorded
+            job = await self.journal.claim(watch.job)
+            if job is None:
+                return False
+            await self._catch_up(watch, job)
+        except JournalUnusable as error:
+            logger.warning("%s", error)
+            if watch.job.task is None:
+                return False
+        return watch.job.id not in self._works
+
+    async def _catch_up(self, watch: Watch, job: Job) -> None:
+        """Take up what others have made of a job; there may be nothing left to do."""
+        over = await _is_settled(job)
+        await self._take_up(watch, job, ended=over)
+        if over:
+            await self.journal.leases.release(job.id, in_trouble=False)
+
+    async def _work(self, watch: Watch, *, fresh: bool) -> None:
+        """Work on a job until it ends, gets into trouble, or is another process's."""
+        job_id = watch.job.id
+        scope = self._works[job_id] = anyio.CancelScope()
+        try:
+            await self._finish(watch, scope=scope, fresh=fresh)
+        finally:
+            del self._works[job_id]
+
+    async def _finish(self, watch: Watch, *, scope: anyio.CancelScope, fresh: bool) -> None:
+        with scope:
+            try:
+                await self._pursuit.finish(watch, task=watch.job.task if fresh else None)
+            except EvolinkError as error:
+                await self._let_go(watch, error)
+
+    async def _let_go(self, watch: Watch, error: EvolinkError) -> None:
+        """Leave a job that is not over to a later look; its pictures tell their own trouble."""
+        told = None if isinstance(error, PicturesUnsaved) else error
+        try:
+            await self.journal.leases.release(watch.job.id, in_trouble=True)
+        except JournalUnusable as unusable:
+            logger.warning("%s", unusable)
+        self._forget(watch)
+        watch.update(replace(watch.job, error=told), ended=True)
+
+    async def _look_on(self, watch: Watch) -> None:
+        if not watch.looked:
+            watch.update(watch.job)  # what is on record is all that we shall learn for now
+        await self.sleep(LOOK_SECONDS)
+        try:
+            job = await self.journal.look(watch.job.id)
+        except JournalUnusable as error:
+            logger.warning("%s", error)
+            return
+        if job is None:
+            watch.update(replace(watch.job, error=_broken_off()), ended=True)
+        elif job != watch.job and not watch.unsaved:
+            await self._take_up(watch, job, ended=job.state not in UNFINISHED)
+
+    async def _take_up(self, watch: Watch, job: Job, *, ended: bool) -> None:
+        """Show what another process has recorded."""
+        has_moved = job.state != watch.job.state
+        watch.update(job, ended=ended)
+        if has_moved:
+            await self.moved(job)
 
     async def _pay(self, step: Callable[[], Awaitable[None]]) -> None:
         """Shield a paid step from callers who leave, and for a while from the server's end."""
-        scope = anyio.CancelScope(shield=True)
+        scope = anyio.CancelScope(shield=True, deadline=self._deadline)
         self._paid_steps.add(scope)
         try:
             with scope:
@@ -114,108 +317,24 @@ class Watchers:
         finally:
             self._paid_steps.discard(scope)
 
-    async def _buy(self, watch: Watch) -> None:
-        job = watch.job
-        assert job.request is not None, "only jobs with a request are bought"  # noqa: S101
+    async def _mark(self) -> None:
+        await self.sleep(MARK_SECONDS)
+        self._marking = False
         try:
-            task = await submit(job.request, job_id=job.id, api=self.api, sleep=self.sleep)
-        except EvolinkError as error:
-            state: State = "unknown" if isinstance(error, OutcomeUnknown) else "refused"
-            logger.warning("job %s: %s (%s)", job.id, state, error.code)
-            await self._end(watch, replace(job, state=state, error=error))
-        else:
-            self._by_task[task.task_id] = watch
-            await self._advance(watch, task)
+            await self.journal.mark_delivered()
+        except JournalUnusable as error:
+            logger.warning("%s", error)
 
-    async def _take_up(self, watch: Watch, task_id: TaskId) -> None:
-        try:
-            task = await self.api.task(task_id)
-        except EvolinkError as error:
-            self._release(watch, replace(watch.job, error=error), task_id=task_id)
-        else:
-            await self._advance(watch, task)
-            await self._pursue(watch)
-
-    async def _pursue(self, watch: Watch) -> None:
-        """Watch a bought task to its end and collect its pictures."""
-        task = watch.job.task
-        if task is None:
-            return
-        try:
-            ended = await self._until_ended(watch, task=task)
-            await self._collect(watch, task=ended)
-        except TaskFailed as error:
-            await self._end(watch, replace(watch.job, state="failed", error=error))
-        except EvolinkError as error:
-            self._release(watch, replace(watch.job, error=error), task_id=task.task_id)
-
-    async def _until_ended(self, watch: Watch, *, task: Task) -> Task:
-        while task.status in _RUNNING:
-            await self._pause(watch, task)
-            task = await self._advance(watch, await self._read_again(task))
-        if task.status in _FAILED:
-            raise failure_of(task)
-        if task.status != "completed" and not task.links:
-            raise _unknown_status(task)
-        return task
-
-    async def _pause(self, watch: Watch, task: Task) -> None:
-        elapsed = self.elapsed(watch)
-        if elapsed > LONGEST_WATCH:
-            raise _too_long(task)
-        await self.sleep(
-            next_reading(elapsed=elapsed, estimated=task.estimated_seconds, progress=task.progress)
-        )
-
-    async def _read_again(self, task: Task) -> Task:
-        """Read the task; trouble on the way says nothing about the task itself."""
-        try:
-            return await self.api.task(task.task_id)
-        except EvolinkError as error:
-            if not error.retryable:
-                raise
-            logger.warning("task %s: not readable at the moment (%s)", task.id, error.code)
-            asked = error.retry_after if isinstance(error, RefusedByEvolink) else None
-            await self.sleep(min(asked or 0.0, LONGEST_SILENCE))
-            return task
-
-    async def _collect(self, watch: Watch, *, task: Task) -> None:
-        if not task.links:
-            raise _no_pictures(task)
-        await self._pay(partial(self._save, watch, task=task))
-
-    async def _save(self, watch: Watch, *, task: Task) -> None:
-        pictures = await collect(watch.job, task=task, downloads=self.downloads, folder=self.folder)
-        saved = all(picture.path for picture in pictures)
-        state: State = "collected" if saved else "completed"
-        await self._end(watch, replace(watch.job, state=state, pictures=pictures, error=None))
-
-    async def _advance(self, watch: Watch, task: Task) -> Task:
-        """Take a reading up, and return it with what earlier ones said beyond it."""
-        task = task.filled_from(watch.job.task)
-        job = advanced(watch.job, task)
-        if job.state != watch.job.state:
-            logger.info("task %s: %s", task.id, job.state)
-            await self.journal.record(job)
-        watch.update(job)
-        return task
-
-    async def _end(self, watch: Watch, job: Job) -> None:
-        logger.info("job %s: %s", job.id, job.state)
-        await self.journal.record(job)
-        self._release(watch, job, task_id=job.task_id)
-
-    def _release(self, watch: Watch, job: Job, *, task_id: TaskId | None) -> None:
-        if task_id is not None:
-            self._by_task.pop(task_id, None)
-        watch.update(job, ended=True)
+    def _forget(self, watch: Watch) -> None:
+        if self._by_job.get(watch.job.id) is watch:
+            del self._by_job[watch.job.id]
 
 
 async def _is_settled(job: Job) -> bool:
     """Tell whether a job has ended and needs no second look at EvoLink."""
     if job.state == "collected":
         return await all_on_disk(job.pictures)
-    return job.state == "failed"
+    return job.state in {"failed", "refused", "unknown"}
 
 
 def _broken_off() -> EvolinkError:
@@ -225,32 +344,4 @@ def _broken_off() -> EvolinkError:
         next_step="If there is a task id, call get_task with it; do not start the same generation "
         "again.",
         charged="unknown",
-    )
-
-
-def _no_pictures(task: Task) -> WaitAbandoned:
-    return WaitAbandoned(
-        code="no_pictures",
-        message=f"EvoLink calls the task {quote_foreign(task.status)}, but lists no pictures.",
-        next_step="Call get_task with this task id again in a minute; if there are still none, "
-        "the user should write to EvoLink with the task id.",
-        charged="unknown",
-    )
-
-
-def _unknown_status(task: Task) -> WaitAbandoned:
-    return WaitAbandoned(
-        code="unknown_status",
-        message=f"EvoLink reports a status that is not documented: {quote_foreign(task.status)}.",
-        next_step="Call get_task with this task id again in a minute; do not start the same "
-        "generation again.",
-        charged="unknown",
-    )
-
-
-def _too_long(task: Task) -> WaitAbandoned:
-    return WaitAbandoned(
-        message=f"The task has not ended after {LONGEST_WATCH / 60:.0f} minutes "
-        f"({task.progress:.0f} %).",
-        next_step="Call get_task with this task id later; do not start the same generation again.",
     )

@@ -8,7 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from evolink_mcp.errors import Charged
 
-Status = Literal["pending", "processing", "completed", "failed", "refused", "unknown"]
+Status = Literal["pending", "processing", "completed", "failed", "expired", "refused", "unknown"]
+
+Shown = Literal["running", "completed", "unsaved", "failed", "refused", "unknown"]
+"""How a list calls what has become of a job."""
 
 
 class _Part(BaseModel):
@@ -19,6 +22,7 @@ class ImageAnswer(_Part):
     """One picture."""
 
     n: int = Field(description="Position in the task's results, from 1.")
+    handle: str = Field(description="Its name here: a resource with the whole picture.")
     url: str = Field(description="Where EvoLink keeps it; open to anybody with the address.")
     url_expires_at: str | None = Field(default=None, description="When that address dies (UTC).")
     path: str | None = Field(default=None, description="Absolute path of the saved file.")
@@ -53,12 +57,12 @@ class Failure(_Part):
 
 
 class Answer(_Part):
-    """What both tools answer."""
+    """What `generate_image` and `get_task` answer."""
 
     status: Status = Field(
         description="pending and processing: go on with next_call; completed: pictures are here; "
-        "failed: the task failed; refused: nothing was bought or changed; unknown: nobody knows "
-        "whether a picture was bought."
+        "failed: the task failed; expired: EvoLink has the pictures no more; refused: nothing was "
+        "bought or changed; unknown: nobody knows whether a picture was bought."
     )
     task_id: str | None = Field(default=None, description="EvoLink's name for the task.")
     model: str | None = Field(default=None, description="The model that was really used.")
@@ -71,4 +75,36 @@ class Answer(_Part):
     notes: list[str] | None = Field(default=None, description="What else the user should know.")
     next_poll_seconds: int | None = Field(default=None, description="Seconds until next_call.")
     next_call: NextCall | None = Field(default=None, description="The exact call to make next.")
+    error: Failure | None = Field(default=None, description="Only when something went wrong.")
+
+
+class Entry(_Part):
+    """One job in a list."""
+
+    status: Shown = Field(
+        description="running: go on with get_task; completed: pictures are on disk; unsaved: paid "
+        "for, not all pictures are on disk; failed and refused: nothing was charged; unknown: "
+        "nobody knows whether it was bought."
+    )
+    job_id: str = Field(description="This server's own name for the request.")
+    task_id: str | None = Field(default=None, description="EvoLink's name, for get_task.")
+    created: str = Field(description="When it was asked for (UTC).")
+    model: str | None = Field(default=None, description="The model.")
+    prompt: str | None = Field(default=None, description="The beginning of the prompt.")
+    n: int | None = Field(default=None, description="How many pictures were asked for.")
+    credits: float | None = Field(
+        default=None, description="Credits reserved or charged, as far as EvoLink told."
+    )
+    paths: list[str] | None = Field(default=None, description="The saved files.")
+    problem: str | None = Field(default=None, description="What went wrong.")
+
+
+class TaskList(_Part):
+    """What `list_tasks` answers."""
+
+    tasks: list[Entry] | None = Field(default=None, description="Newest first.")
+    spent_today: float | None = Field(
+        default=None, description="Credits spent or reserved today, as far as this server knows."
+    )
+    daily_credits: float | None = Field(default=None, description="The cap for a day.")
     error: Failure | None = Field(default=None, description="Only when something went wrong.")

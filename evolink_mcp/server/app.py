@@ -1,10 +1,12 @@
-"""What lives as long as the server: settings, and connections once they are needed."""
+"""What lives as long as the server: settings, the journal, and connections once they are needed."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import anyio
 from anyio import to_thread
@@ -14,11 +16,15 @@ from evolink_mcp.api.client import EvolinkApi, connect
 from evolink_mcp.api.egress import Downloads, open_downloads
 from evolink_mcp.api.network import Network, load_certificates
 from evolink_mcp.catalog.spec import ModelSpec, find_model, load_models
-from evolink_mcp.errors import SettingInvalid
-from evolink_mcp.jobs.journal import MemoryJournal
-from evolink_mcp.jobs.watch import Watchers
+from evolink_mcp.errors import EvolinkError, JournalUnusable, SettingInvalid
+from evolink_mcp.jobs.database import FILE_NAME
+from evolink_mcp.jobs.journal import Budget, Journal, open_journal
+from evolink_mcp.jobs.keep import Moved
+from evolink_mcp.jobs.watch import BEAT_SECONDS, Watchers, tell_nobody
 from evolink_mcp.server.hosts import Patience, load_hosts
 from evolink_mcp.settings import Settings
+
+logger = logging.getLogger(__name__)
 
 GRACE = 5.0
 """Seconds for paid steps to come to an end after the host has gone."""
@@ -40,7 +46,13 @@ class App:
     """
 
     def __init__(
-        self, settings: Settings, *, network: Network, group: TaskGroup, stack: AsyncExitStack
+        self,
+        settings: Settings,
+        *,
+        network: Network,
+        group: TaskGroup,
+        stack: AsyncExitStack,
+        moved: Moved = tell_nobody,
     ) -> None:
         self.settings = settings
         self.network = network
@@ -48,31 +60,71 @@ class App:
         self.patience = Patience(load_hosts(), settings)
         self._group = group
         self._stack = stack
+        self._moved = moved
         self._lock = anyio.Lock()
+        self._network_lock = anyio.Lock()
+        self._clients: tuple[EvolinkApi, Downloads] | None = None
+        self._journal: Journal | None = None
         self._connected: Connected | None = None
+        self._resuming = False
 
     async def connected(self) -> Connected:
         """Return the connections, opened by whoever comes first.
 
+        A journal that could not be used is tried again: what was wrong may be mended.
+
         Raises:
             KeyMissing: There is no key to connect with.
         """
-        async with self._lock:
-            if self._connected is None:
-                self._connected = await self._connect()
+        async with self._network_lock:
+            if self._connected is None or self._connected.watchers.refusal is not None:
+                self._connected = await self._connect(self._connected)
             return self._connected
+
+    async def journal(self) -> Journal:
+        """Return the record of jobs, opened by whoever comes first.
+
+        Raises:
+            JournalUnusable: It cannot be read or written.
+        """
+        async with self._lock:
+            if self._journal is None:
+                path = self.settings.data_folder() / FILE_NAME
+                self._journal = await self._stack.enter_async_context(
+                    open_journal(path, origin=self.settings.base_url)
+                )
+            return self._journal
+
+    def resume(self) -> None:
+        """Take up what earlier processes left unfinished, once, beside everything else."""
+        if not self._resuming and self.settings.api_key is not None:
+            self._resuming = True
+            self._group.start_soon(self._resume)
 
     def wind_down(self, grace: float) -> None:
         """Give paid steps that are under way `grace` seconds from now, and no more."""
         if self._connected is not None:
             self._connected.watchers.wind_down(grace)
 
-    async def _open_network(self, key: str) -> tuple[EvolinkApi, Downloads]:
+    async def _resume(self) -> None:
+        """Connect as soon as there is a job that nobody works on; the watchers do the rest."""
+        path = anyio.Path(self.settings.data_folder() / FILE_NAME)
+        try:
+            while self._connected is None:
+                if await path.exists() and await (await self.journal()).waits_for_somebody():
+                    await self.connected()
+                await self.network.sleep(BEAT_SECONDS)
+        except (EvolinkError, OSError) as error:
+            logger.warning("unfinished jobs are not taken up: %s", error)
+
+    async def _open_network(self) -> tuple[EvolinkApi, Downloads]:
         """Open the clients.
 
         Raises:
+            KeyMissing: There is no key.
             SettingInvalid: SSL_CERT_FILE, a proxy or the like does not work.
         """
+        key = self.settings.require_key()
         base_url, enter = self.settings.base_url, self._stack.enter_async_context
         try:
             tls = await to_thread.run_sync(load_certificates)
@@ -82,31 +134,57 @@ class App:
         except (OSError, ValueError, ImportError) as error:
             raise _network_unusable(error) from error
 
-    async def _connect(self) -> Connected:
-        settings = self.settings
-        key = settings.require_key()
-        api, downloads = await self._open_network(key)
+    async def _connect(self, before: Connected | None) -> Connected:
+        """Put the watchers together; without the user's journal they may look, but not buy."""
+        if self._clients is None:
+            self._clients = await self._open_network()
+        try:
+            journal, refusal = await self.journal(), None
+        except JournalUnusable as error:
+            if before is not None:
+                before.watchers.refusal = error
+                return before
+            journal, refusal = await self._spare_journal(), error
+        api, downloads = self._clients
         watchers = Watchers(
             api=api,
             downloads=downloads,
-            journal=MemoryJournal(),
-            folder=settings.picture_folder(),
+            journal=journal,
+            folder=self.settings.picture_folder(),
             group=self._group,
+            budget=Budget(a_picture=self.spec.typical_credits, a_day=self.settings.daily_credits),
+            refusal=refusal,
+            moved=self._moved,
             sleep=self.network.sleep,
+            clock=self.network.clock,
         )
+        self._group.start_soon(watchers.tend_for_ever)
+        self._stack.push_async_callback(partial(_leave, watchers))
         return Connected(watchers, downloads)
+
+    async def _spare_journal(self) -> Journal:
+        """Open a journal in memory, to look at paid tasks with."""
+        spare = open_journal(None, origin=self.settings.base_url)
+        return await self._stack.enter_async_context(spare)
 
 
 @asynccontextmanager
-async def run_app(settings: Settings, network: Network) -> AsyncGenerator[App]:
-    """Run an app; jobs that are under way are broken off at the end, but for paid steps."""
+async def run_app(
+    settings: Settings, network: Network, *, moved: Moved = tell_nobody
+) -> AsyncGenerator[App]:
+    """Run an app; jobs that are under way are left to others at the end, but for paid steps."""
     async with AsyncExitStack() as stack, anyio.create_task_group() as group:
-        app = App(settings, network=network, group=group, stack=stack)
+        app = App(settings, network=network, group=group, stack=stack, moved=moved)
         try:
             yield app
         finally:
             app.wind_down(GRACE)
             group.cancel_scope.cancel()
+
+
+async def _leave(watchers: Watchers) -> None:
+    with anyio.CancelScope(shield=True):
+        await watchers.leave()
 
 
 def _network_unusable(error: Exception) -> SettingInvalid:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import cast, get_args
 
 from evolink_mcp.api.wire import TaskId, read_task_id
 from evolink_mcp.catalog.request import (
@@ -15,6 +16,7 @@ from evolink_mcp.catalog.request import (
 )
 from evolink_mcp.catalog.spec import ModelSpec
 from evolink_mcp.errors import InvalidRequest, Problem
+from evolink_mcp.server.answers import Shown
 
 WAIT_SECONDS: Mapping[str, object] = {
     "type": "number",
@@ -29,6 +31,24 @@ TASK_ID: Mapping[str, object] = {
     "minLength": 14,
     "maxLength": 120,
 }
+
+
+STATUS: Mapping[str, object] = {
+    "type": "string",
+    "description": "Only those: running, completed, unsaved (paid for, not all on disk), failed, "
+    "refused or unknown (nobody knows whether it was bought).",
+    "enum": list(get_args(Shown)),
+}
+
+LIMIT: Mapping[str, object] = {
+    "type": "integer",
+    "description": "How many at most.",
+    "minimum": 1,
+    "maximum": 100,
+    "default": 20,
+}
+
+USUAL_LIMIT, HIGHEST_LIMIT = 20, 100
 
 
 def generate_image_schema(spec: ModelSpec) -> dict[str, object]:
@@ -46,6 +66,39 @@ def get_task_schema() -> dict[str, object]:
         "properties": {"task_id": TASK_ID, "wait_seconds": WAIT_SECONDS},
         "required": ["task_id"],
     }
+
+
+def list_tasks_schema() -> dict[str, object]:
+    """Return the input schema of `list_tasks`."""
+    return {"type": "object", "properties": {"status": STATUS, "limit": LIMIT}}
+
+
+def read_list_tasks(arguments: Json) -> tuple[Shown | None, int]:
+    """Read the arguments of `list_tasks`.
+
+    Raises:
+        InvalidRequest: Unknown arguments, a status that does not exist, or no number.
+    """
+    fields = {name: value for name, value in arguments.items() if value is not None}
+    status, limit = fields.get("status"), fields.get("limit", USUAL_LIMIT)
+    problems = list(unknown_fields(fields, ("status", "limit")))
+    if status is not None and status not in get_args(Shown):
+        problems.append(Problem("status", "does not exist", ", ".join(get_args(Shown))))
+    number = _whole_number(limit)
+    if not 1 <= number <= HIGHEST_LIMIT:
+        problems.append(Problem("limit", "must be a whole number", f"1 to {HIGHEST_LIMIT}"))
+    if problems:
+        raise InvalidRequest(problems=tuple(problems))
+    return cast("Shown | None", status), number
+
+
+def _whole_number(value: object) -> int:
+    """Read a number that may come as a text or as 2.0; anything else counts as 0."""
+    try:
+        number = float(value) if isinstance(value, str | int | float) else 0.0
+        return int(number) if not isinstance(value, bool) and number.is_integer() else 0
+    except (ValueError, OverflowError):
+        return 0
 
 
 def _split_wait(arguments: Json) -> tuple[dict[str, object], float | None]:

@@ -16,6 +16,7 @@ from mcp.types import INVALID_PARAMS
 from evolink_mcp import __version__
 from evolink_mcp.api.network import Network
 from evolink_mcp.server.app import App, enabled_model, run_app
+from evolink_mcp.server.resources import News, Server, offer_list, offer_tasks
 from evolink_mcp.server.tools import make_tools
 from evolink_mcp.settings import Settings
 
@@ -24,7 +25,8 @@ Makes and edits pictures with EvoLink; each generate_image call costs the user's
 
 One call of generate_image waits, saves the pictures on the user's disk and answers with paths, \
 addresses and previews. If it answers that the task is not ready yet, call get_task with the \
-task_id until it is; never start the same generation again. After an error, do what its next \
+task_id until it is; never start the same generation again. list_tasks finds what was bought \
+before, with lost task ids. After an error, do what its next \
 step says; "charged: unknown" means that the user must look before anything is tried again.
 
 Always tell the user the path or address of a picture: many programs do not show pictures from \
@@ -54,26 +56,41 @@ def build_server(
             raise MCPError(INVALID_PARAMS, f"Unknown tool: {name[:64]}")
         return await call_next(ctx)
 
-    return MCPServer(
+    async def resume_after_the_first_answer(
+        ctx: ServerRequestContext[Any, Any], call_next: CallNext
+    ) -> HandlerResult:
+        """Take unfinished jobs up once the host has had an answer, not before."""
+        try:
+            return await call_next(ctx)
+        finally:
+            ctx.lifespan_context.resume()
+
+    news = News()
+    server = Server(
         "evolink-mcp",
         title="EvoLink images",
         version=__version__,
         instructions=INSTRUCTIONS,
         tools=tools,
-        lifespan=_lifespan(settings, network=network or Network(), stopped=stopped),
-        middleware=[refuse_unknown_tools],
+        lifespan=_lifespan(settings, network=network or Network(), stopped=stopped, news=news),
+        middleware=[resume_after_the_first_answer, refuse_unknown_tools],
         cache_hints={"tools/list": CacheHint(ttl_ms=_AN_HOUR, scope="public")},
+        subscriptions=news.bus,
         log_level=settings.log_level,
     )
+    offer_tasks(server)
+    news.offer_subscriptions(server)
+    return server
 
 
 def _lifespan(
-    settings: Settings, *, network: Network, stopped: anyio.Event | None
+    settings: Settings, *, network: Network, stopped: anyio.Event | None, news: News
 ) -> Callable[[MCPServer[App]], AbstractAsyncContextManager[App]]:
     @asynccontextmanager
-    async def lifespan(_: MCPServer[App]) -> AsyncGenerator[App]:
+    async def lifespan(server: MCPServer[App]) -> AsyncGenerator[App]:
         try:
-            async with run_app(settings, network) as app:
+            async with run_app(settings, network, moved=news.moved) as app:
+                offer_list(server, app)
                 yield app
         finally:
             if stopped is not None:

@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 
 from anyio import to_thread
-from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent
+from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 
 from evolink_mcp.api.wire import TaskId
 from evolink_mcp.errors import Charged, EvolinkError, OutcomeUnknown, TaskFailed
 from evolink_mcp.jobs.cadence import next_reading
-from evolink_mcp.jobs.job import Job, Picture
+from evolink_mcp.jobs.job import Job, Picture, State, Watch
 from evolink_mcp.jobs.preview import BASE64_BUDGET, Preview, reduced, whole
 from evolink_mcp.server.answers import (
     Answer,
+    Entry,
     Failure,
     ImageAnswer,
     NextCall,
     NextCallArguments,
+    Shown,
     Status,
+    TaskList,
 )
 from evolink_mcp.settings import Preview as PreviewSetting
 
@@ -31,52 +36,58 @@ _SHORTEST_PAUSE = 3
 """Seconds to the next call: get_task waits by itself, so there is no need to hurry."""
 
 
-async def finished(job: Job, *, seconds: float, preview: PreviewSetting) -> CallToolResult:
+_JOINED = (
+    "This call joined an identical earlier one whose answer was never delivered; nothing new was "
+    "bought. To buy another picture, call generate_image again."
+)
+_UNSAVED = (
+    "The record of this job could not be written (see this server's log). Keep the task id: it is "
+    "how the pictures are found again."
+)
+
+_SHOWN: Mapping[State, Shown] = {
+    "intent": "running",
+    "submitted": "running",
+    "processing": "running",
+    "completed": "unsaved",
+    "collected": "completed",
+    "expired": "unsaved",
+    "failed": "failed",
+    "refused": "refused",
+    "unknown": "unknown",
+}
+
+_PROMPT_SHOWN = 80
+"""Characters of a prompt in a list."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """What an answer says of the call that it answers."""
+
+    seconds: float
+    """How long it has waited."""
+    joined: bool = False
+    """Whether it joined what an earlier call had bought."""
+
+
+async def finished(watch: Watch, call: Call, *, preview: PreviewSetting) -> CallToolResult:
     """Answer with the pictures of a completed task."""
-    answer = Answer(
-        status="completed",
-        task_id=job.task_id,
-        model=job.task.model if job.task else None,
-        progress=100,
-        seconds=round(seconds, 1),
-        images=[_image(picture) for picture in job.pictures],
-        credits_reserved=job.task.credits_reserved if job.task else None,
-        notes=_notes(job) or None,
-    )
-    blocks = await _previews(job.pictures, preview)
+    answer = _completed(watch.job, call, notes=_call_notes(watch, call))
+    pictures = watch.job.pictures
+    blocks = [*await _previews(pictures, preview), *_links(answer)]
     return _result(answer, text=_finished_text(answer), blocks=blocks)
 
 
-def unfinished(job: Job, *, seconds: float) -> CallToolResult:
+def unfinished(watch: Watch, call: Call) -> CallToolResult:
     """Answer that the task goes on, with the exact next call; not an error."""
-    task, task_id = job.task, job.task_id
-    assert task is not None, "a wait begins with a task"  # noqa: S101
-    pause = next_reading(elapsed=seconds, estimated=task.estimated_seconds, progress=task.progress)
-    answer = Answer(
-        status="pending" if task.status == "pending" else "processing",
-        task_id=task_id,
-        model=task.model,
-        progress=task.progress,
-        seconds=round(seconds, 1),
-        credits_reserved=task.credits_reserved,
-        next_poll_seconds=max(_SHORTEST_PAUSE, math.ceil(pause)),
-        next_call=_get_task(task.id),
-    )
+    answer = _going_on(watch.job, call, notes=_call_notes(watch, call))
     return _result(answer, text=_unfinished_text(answer))
 
 
-def failed(error: EvolinkError, *, job: Job | None = None) -> CallToolResult:
+def failed(error: EvolinkError, *, job: Job | None = None, joined: bool = False) -> CallToolResult:
     """Answer with what happened, whether it cost anything and what to do now."""
-    task_id = job.task_id if job else None
-    paid = task_id is not None and not isinstance(error, TaskFailed)
-    charged = "yes" if paid and error.charged == "no" else error.charged
-    answer = Answer(
-        status=_failure_status(error, paid=paid),
-        task_id=task_id,
-        credits_reserved=job.task.credits_reserved if job and job.task else None,
-        next_call=_get_task(task_id) if paid and task_id else None,
-        error=_failure(error, charged=charged),
-    )
+    answer = _failed(error, job=job, notes=[_JOINED] if joined else [])
     return _result(answer, text=_failed_text(answer), is_error=True)
 
 
@@ -89,6 +100,148 @@ def unread(error: EvolinkError, *, task_id: TaskId) -> CallToolResult:
         error=_failure(error, charged="unknown"),
     )
     return _result(answer, text=_failed_text(answer), is_error=True)
+
+
+def recorded(job: Job) -> Answer:
+    """Say what the journal knows of a job."""
+    if job.error is not None:
+        return _failed(job.error, job=job, notes=[])
+    if job.pictures:
+        return _completed(job, None, notes=[])
+    return _going_on(job, Call(0), notes=[])
+
+
+def tasks_listed(answer: TaskList) -> CallToolResult:
+    """Answer with a list of jobs."""
+    entries = answer.tasks or []
+    lines = [line for entry in entries for line in _entry_lines(entry)]
+    cap = f" of {answer.daily_credits:g}" if answer.daily_credits is not None else ""
+    lines.append(f"Spent or reserved today: {answer.spent_today or 0:g}{cap} credits.")
+    head = f"{len(entries)} of what was bought, newest first:" if entries else "Nothing is here."
+    return _result(answer, text="\n".join([head, *lines]))
+
+
+def list_failed(error: EvolinkError) -> CallToolResult:
+    """Answer that there is no list."""
+    failure = _failure(error, charged=error.charged)
+    text = _failed_text(Answer(status="refused", error=failure))
+    return _result(TaskList(error=failure), text=text, is_error=True)
+
+
+def listed(jobs: Sequence[Job], *, spent: float, cap: float | None) -> TaskList:
+    """Describe jobs in a list."""
+    return TaskList(
+        tasks=[_entry(job) for job in jobs], spent_today=round(spent, 4), daily_credits=cap
+    )
+
+
+def states_shown_as(shown: Shown | None) -> list[State]:
+    """Return the states that a list calls so; none for all of them."""
+    return [state for state, word in _SHOWN.items() if word == shown]
+
+
+def handle_of(task_id: str, *, n: int | str) -> str:
+    """Return a picture's name here."""
+    return f"evolink://tasks/{task_id}/images/{n}"
+
+
+def _completed(job: Job, call: Call | None, *, notes: list[str]) -> Answer:
+    return Answer(
+        status="completed",
+        task_id=job.task_id,
+        model=job.task.model if job.task else None,
+        progress=100,
+        seconds=round(call.seconds, 1) if call else None,
+        images=[_image(picture, task_id=job.task_id or "") for picture in job.pictures],
+        credits_reserved=job.task.credits_reserved if job.task else None,
+        notes=[*_notes(job), *notes] or None,
+    )
+
+
+def _going_on(job: Job, call: Call, *, notes: list[str]) -> Answer:
+    task, task_id = job.task, job.task_id
+    assert task is not None, "a wait begins with a task"  # noqa: S101
+    pause = next_reading(
+        elapsed=call.seconds, estimated=task.estimated_seconds, progress=task.progress
+    )
+    return Answer(
+        status="pending" if task.status == "pending" else "processing",
+        task_id=task_id,
+        model=task.model,
+        progress=task.progress,
+        seconds=round(call.seconds, 1),
+        credits_reserved=task.credits_reserved,
+        notes=notes or None,
+        next_poll_seconds=max(_SHORTEST_PAUSE, math.ceil(pause)),
+        next_call=_get_task(task.id),
+    )
+
+
+def _failed(error: EvolinkError, *, job: Job | None, notes: list[str]) -> Answer:
+    task_id = job.task_id if job else None
+    paid = task_id is not None and not isinstance(error, TaskFailed)
+    over = job is not None and job.state == "expired"
+    charged = "yes" if paid and error.charged == "no" else error.charged
+    return Answer(
+        status="expired" if over else _failure_status(error, paid=paid),
+        task_id=task_id,
+        credits_reserved=job.task.credits_reserved if job and job.task else None,
+        notes=notes or None,
+        next_call=_get_task(task_id) if paid and task_id and not over else None,
+        error=_failure(error, charged=charged),
+    )
+
+
+def _entry(job: Job) -> Entry:
+    request, task = job.request, job.task
+    prompt = " ".join(request.prompt.split()) if request else ""
+    problems = (picture.problem for picture in job.pictures if picture.problem)
+    return Entry(
+        status=_SHOWN[job.state],
+        job_id=job.id,
+        task_id=job.task_id,
+        created=_moment(job.created),
+        model=(task.model if task else None) or (request.model if request else None),
+        prompt=(prompt[: _PROMPT_SHOWN - 1] + "…" if len(prompt) > _PROMPT_SHOWN else prompt)
+        or None,
+        n=job.asked or None,
+        credits=job.booked if task and task.credits_reserved is not None else None,
+        paths=[str(picture.path) for picture in job.pictures if picture.path] or None,
+        problem=job.error.message if job.error else " ".join(dict.fromkeys(problems)) or None,
+    )
+
+
+def _moment(created: float) -> str:
+    return datetime.fromtimestamp(created, UTC).isoformat(timespec="minutes")
+
+
+def _entry_lines(entry: Entry) -> list[str]:
+    name = entry.task_id or entry.job_id
+    credit = f", {entry.credits:g} credits" if entry.credits is not None else ""
+    told = f": {entry.prompt}" if entry.prompt else ""
+    lines = [f"- {entry.status}, {entry.created}, {name}{credit}{told}"]
+    lines += [f"  {path}" for path in entry.paths or ()]
+    return [*lines, f"  {entry.problem}"] if entry.problem else lines
+
+
+def _call_notes(watch: Watch, call: Call) -> list[str]:
+    notes = {_JOINED: call.joined, _UNSAVED: watch.unsaved}
+    return [note for note, applies in notes.items() if applies]
+
+
+def _links(answer: Answer) -> list[ContentBlock]:
+    """Link the whole pictures, for hosts that read resources."""
+    return [
+        ResourceLink(
+            type="resource_link",
+            uri=image.handle,
+            name=f"{answer.task_id}-{image.n}",
+            mime_type=image.media_type,
+            size=image.bytes,
+        )
+        for image in answer.images or ()
+        if image.path
+    ]
 
 
 def _failure(error: EvolinkError, *, charged: Charged) -> Failure:
@@ -110,7 +263,11 @@ def _failure_status(error: EvolinkError, *, paid: bool) -> Status:
 
 
 def _result(
-    answer: Answer, *, text: str, blocks: Sequence[ContentBlock] = (), is_error: bool = False
+    answer: Answer | TaskList,
+    *,
+    text: str,
+    blocks: Sequence[ContentBlock] = (),
+    is_error: bool = False,
 ) -> CallToolResult:
     return CallToolResult(
         content=[TextContent(type="text", text=text), *blocks],
@@ -123,11 +280,12 @@ def _get_task(task_id: str) -> NextCall:
     return NextCall(tool="get_task", arguments=NextCallArguments(task_id=task_id))
 
 
-def _image(picture: Picture) -> ImageAnswer:
+def _image(picture: Picture, *, task_id: str) -> ImageAnswer:
     saved = picture.path is not None
     expires = picture.expires_at
     return ImageAnswer(
         n=picture.n,
+        handle=handle_of(task_id, n=picture.n),
         url=picture.url,
         url_expires_at=expires.isoformat(timespec="minutes") if expires else None,
         path=str(picture.path) if saved else None,
@@ -140,12 +298,20 @@ def _image(picture: Picture) -> ImageAnswer:
 
 
 def _notes(job: Job) -> list[str]:
-    asked = (job.request.n or 1) if job.request else 0
-    made, unsaved = len(job.pictures), [p for p in job.pictures if p.path is None]
+    asked, made, unsaved = (
+        job.asked,
+        len(job.pictures),
+        [picture for picture in job.pictures if picture.path is None],
+    )
     notes: list[str] = []
     if asked > made:
         notes.append(f"EvoLink made {made} of {asked} pictures; it charges for those it made.")
-    if unsaved:
+    if unsaved and job.state == "expired":
+        notes.append(
+            "Not every picture could be saved while its link lived (24 hours), and the link has "
+            "expired. What is not on disk cannot be fetched any more."
+        )
+    elif unsaved:
         notes.append(
             "Not every picture is on disk. Where the cause can be mended (room, rights, network), "
             "mend it and call get_task with this task id again; nothing is charged for that."
@@ -178,7 +344,8 @@ def _image_lines(image: ImageAnswer) -> list[str]:
     until = f" (until {image.url_expires_at})" if image.url_expires_at else ""
     where = f"{image.n}. {image.path}" if image.path else f"{image.n}. NOT SAVED: {image.problem}"
     facts = f"   {image.width}x{image.height} pixels, {image.media_type}, {image.bytes} bytes"
-    return [where, *([facts] if image.path else []), f"   {image.url}{until}"]
+    lines = [where, *([facts] if image.path else []), f"   {image.url}{until}"]
+    return [*lines, f"   {image.handle}"]
 
 
 def _unfinished_text(answer: Answer) -> str:
@@ -189,6 +356,7 @@ def _unfinished_text(answer: Answer) -> str:
         f"It is paid for and goes on by itself. Call get_task with "
         f'{{"task_id": "{answer.task_id}"}} in {answer.next_poll_seconds} s. '
         "Do not call generate_image again for it: that would buy another picture."
+        + "".join(f" {note}" for note in answer.notes or ())
     )
 
 
@@ -204,6 +372,7 @@ def _failed_text(answer: Answer) -> str:
         error.message,
         f"{task}Code: {error.code}. Charged: {error.charged}. Retryable: {retryable}.",
         f"Next step: {error.next_step} {call}".rstrip(),
+        *(answer.notes or ()),
     )
     return "\n".join(lines)
 

@@ -1,4 +1,4 @@
-"""The two tools: buy pictures, go on waiting for them."""
+"""The tools: buy pictures, go on waiting for them, list what was bought."""
 
 from __future__ import annotations
 
@@ -11,22 +11,36 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
 from mcp.types import CallToolResult, ToolAnnotations
+from pydantic import BaseModel
 
 from evolink_mcp.catalog.spec import ModelSpec
 from evolink_mcp.errors import EvolinkError, TaskNotFound
 from evolink_mcp.jobs.collect import prepare_folder
-from evolink_mcp.jobs.job import Watch
+from evolink_mcp.jobs.job import LOCAL, Watch
 from evolink_mcp.jobs.references import check_references
-from evolink_mcp.server.answers import Answer
+from evolink_mcp.jobs.watch import Watchers
+from evolink_mcp.server.answers import Answer, TaskList
 from evolink_mcp.server.app import App
 from evolink_mcp.server.arguments import (
     generate_image_schema,
     get_task_schema,
+    list_tasks_schema,
     read_generate_image,
     read_get_task,
+    read_list_tasks,
 )
 from evolink_mcp.server.progress import Progress
-from evolink_mcp.server.results import failed, finished, unfinished, unread
+from evolink_mcp.server.results import (
+    Call,
+    failed,
+    finished,
+    list_failed,
+    listed,
+    states_shown_as,
+    tasks_listed,
+    unfinished,
+    unread,
+)
 from evolink_mcp.server.schema import portable_schema
 
 Arguments = dict[str, object]
@@ -48,6 +62,17 @@ _GET_TASK = """\
 Look at a task of generate_image and wait for its pictures. Costs nothing. Gives the same answer \
 as generate_image once the task is done: paths, addresses and previews. If it is still not done, \
 the answer says when to call again. Also fetches pictures again that could not be saved."""
+
+
+_LIST_TASKS = """\
+List what was bought with this server, newest first: what is still running, what is on disk and \
+where, what failed, and requests of which nobody knows whether EvoLink took them. Costs nothing \
+and asks nobody. Use it when a task id was lost, when the user asks for an earlier picture, or \
+before calling generate_image again after a break. Go on with get_task and a task_id of the list."""
+
+
+FIRST_LOOK = 5.0
+"""Seconds that `get_task` gives a task to be read, however short it is to wait."""
 
 
 class _AsTheyCome(FuncMetadata):
@@ -90,6 +115,20 @@ def make_tools(spec: ModelSpec) -> list[Tool]:
                 open_world_hint=True,
             ),
         ),
+        _tool(
+            list_tasks,
+            title="List image tasks",
+            description=_LIST_TASKS,
+            parameters=list_tasks_schema(),
+            annotations=ToolAnnotations(
+                title="List image tasks",
+                read_only_hint=True,
+                destructive_hint=False,
+                idempotent_hint=True,
+                open_world_hint=False,
+            ),
+            answer=TaskList,
+        ),
     ]
 
 
@@ -103,6 +142,20 @@ async def get_task(arguments: Arguments, ctx: Context[App]) -> CallToolResult:
     """Join a task and wait for it."""
     call = _Call(ctx)
     return await call.answer(partial(call.follow, arguments))
+
+
+async def list_tasks(arguments: Arguments, ctx: Context[App]) -> CallToolResult:
+    """List jobs; the journal is all that is asked."""
+    app = ctx.request_context.lifespan_context
+    try:
+        status, limit = read_list_tasks(arguments)
+        journal = await app.journal()
+        states = states_shown_as(status)
+        jobs = await journal.newest(LOCAL, states=states, limit=limit)
+        spent = await journal.spent_today()
+    except EvolinkError as error:
+        return list_failed(error)
+    return tasks_listed(listed(jobs, spent=spent, cap=app.settings.daily_credits))
 
 
 class _Call:
@@ -127,8 +180,8 @@ class _Call:
         connected = await app.connected()
         await prepare_folder(connected.watchers.folder)
         await check_references(request, spec=app.spec, downloads=connected.downloads)
-        watch = await connected.watchers.buy(request)
-        return await self._wait(watch, asked=wait)
+        bought = await connected.watchers.buy(request)
+        return await self._wait(bought.watch, connected.watchers, asked=wait, joined=bought.joined)
 
     async def follow(self, arguments: Arguments) -> CallToolResult:
         self._app.settings.require_key()
@@ -136,29 +189,31 @@ class _Call:
         connected = await self._app.connected()
         watch = await connected.watchers.follow(task_id)
         await watch.bought()
+        await watch.first_look(FIRST_LOOK)
         error = watch.job.error
         if watch.job.task is None and error is not None and not isinstance(error, TaskNotFound):
             return unread(error, task_id=task_id)
-        return await self._wait(watch, asked=wait)
+        return await self._wait(watch, connected.watchers, asked=wait, joined=False)
 
-    async def _wait(self, watch: Watch, *, asked: float | None) -> CallToolResult:
+    async def _wait(
+        self, watch: Watch, watchers: Watchers, *, asked: float | None, joined: bool
+    ) -> CallToolResult:
         """Wait for the end while progress streams, as long as the host allows."""
         await watch.bought()
-        progress = Progress(self._ctx.report_progress, self._elapsed, self._app.network.sleep)
-        async with anyio.create_task_group() as group:
-            group.start_soon(progress.stream, watch)
-            with anyio.move_on_after(self._patience(asked) - self._elapsed()):
-                await watch.end()
-            group.cancel_scope.cancel()
-        return await self._result(watch)
+        progress = Progress(self._ctx.report_progress, self._elapsed)
+        with anyio.move_on_after(self._patience(asked) - self._elapsed()):
+            await progress.follow(watch)
+        result = await self._result(watch, joined=joined)
+        watchers.answered(watch)
+        return result
 
-    async def _result(self, watch: Watch) -> CallToolResult:
-        job, seconds = watch.job, self._elapsed()
+    async def _result(self, watch: Watch, *, joined: bool) -> CallToolResult:
+        job, call = watch.job, Call(self._elapsed(), joined)
         if watch.ended and job.error is not None:
-            return failed(job.error, job=job)
+            return failed(job.error, job=job, joined=joined)
         if watch.ended:
-            return await finished(job, seconds=seconds, preview=self._app.settings.preview)
-        return unfinished(job, seconds=seconds)
+            return await finished(watch, call, preview=self._app.settings.preview)
+        return unfinished(watch, call)
 
     def _patience(self, asked: float | None) -> float:
         params = self._ctx.session.client_params
@@ -177,6 +232,7 @@ def _tool(
     description: str,
     parameters: dict[str, object],
     annotations: ToolAnnotations,
+    answer: type[BaseModel] = Answer,
 ) -> Tool:
     return Tool(
         fn=call,
@@ -185,7 +241,7 @@ def _tool(
         description=description,
         parameters=parameters,
         fn_metadata=_AsTheyCome(
-            arg_model=ArgModelBase, output_schema=portable_schema(Answer), output_model=Answer
+            arg_model=ArgModelBase, output_schema=portable_schema(answer), output_model=answer
         ),
         is_async=True,
         context_kwarg="ctx",

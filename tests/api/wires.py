@@ -36,7 +36,8 @@ async def api_over(
     base_url: str = BASE_URL,
 ) -> AsyncGenerator[EvolinkApi]:
     """Open a client; pauses pass at once."""
-    network = Network(transport=transport, tls=False, sleep=(clock or Clock()).sleep)
+    clock = clock or Clock()
+    network = Network(transport=transport, tls=False, sleep=clock.sleep, clock=clock)
     async with connect(base_url, key=KEY, network=network) as api:
         yield api
 

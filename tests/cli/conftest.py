@@ -53,9 +53,11 @@ class Terminal:
 def terminal(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> Iterator[Terminal]:
-    """A terminal in an empty folder, without any setting."""
+    """A terminal in an empty folder, at the home of a user without any setting or purchase."""
     for name in Settings.model_fields:
         monkeypatch.delenv(f"EVOLINK_{name.upper()}", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "home" / "data"))
     monkeypatch.chdir(tmp_path)
     root = logging.getLogger()
     before = root.level, root.handlers[:]

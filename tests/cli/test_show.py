@@ -8,9 +8,10 @@ import pytest
 from mcp.types import CallToolResult, TextContent
 from rich.console import Console
 
-from evolink_mcp.cli.host import answer_in
+from evolink_mcp.cli.host import _next_call, answer_in
 from evolink_mcp.cli.show import drawn_progress
 from evolink_mcp.errors import EvolinkError
+from evolink_mcp.server.answers import Answer, NextCall, NextCallArguments, Status
 
 
 async def test_a_terminal_shows_a_bar() -> None:
@@ -36,3 +37,13 @@ def test_a_result_that_explains_nothing_is_passed_on() -> None:
     text = TextContent(type="text", text="Error executing tool generate_image")
     with pytest.raises(EvolinkError, match="Error executing tool generate_image"):
         answer_in(CallToolResult(content=[text], is_error=True))
+
+
+@pytest.mark.parametrize(
+    ("status", "followed"), [("pending", True), ("processing", True), ("completed", False)]
+)
+def test_only_an_answer_that_is_not_final_is_followed(status: Status, *, followed: bool) -> None:
+    call = NextCall(tool="get_task", arguments=NextCallArguments(task_id="task-unified-1-a"))
+    answer = Answer(status=status, next_call=call).model_dump(mode="json")
+    result = CallToolResult(content=[], structured_content=answer)
+    assert _next_call(result) == (call if followed else None)

@@ -26,6 +26,7 @@ async def environment(
         monkeypatch.setenv("EVOLINK_BASE_URL", url)
         monkeypatch.setenv("EVOLINK_API_KEY", "sk-sandbox")
         monkeypatch.setenv("EVOLINK_OUTPUT_DIR", str(tmp_path))
+        monkeypatch.setenv("EVOLINK_DATA_DIR", str(tmp_path / "data"))
         yield monkeypatch
 
 
@@ -52,7 +53,9 @@ async def test_the_agent_example_lets_a_model_make_a_picture(tmp_path: Path) -> 
 
 async def scripted(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
     """Call the tool, then repeat what it answered: a model's part, without a model."""
-    assert {tool.name for tool in info.function_tools} == {"generate_image", "get_task"}
+    assert {tool.name for tool in info.function_tools} == {
+        *("generate_image", "get_task", "list_tasks")
+    }
     returned = [
         part for message in messages for part in message.parts if isinstance(part, ToolReturnPart)
     ]

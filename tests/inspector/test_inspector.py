@@ -28,7 +28,9 @@ async def sandbox_url() -> AsyncIterator[str]:
 async def test_the_tools_are_listed(sandbox_url: str, tmp_path: Path, era: str) -> None:
     words = ("--method", "tools/list", "--protocol-era", era, "--strict")
     listed = await to_thread.run_sync(inspect, sandbox_url, tmp_path, words)
-    assert [tool["name"] for tool in listed["tools"]] == ["generate_image", "get_task"]
+    assert [tool["name"] for tool in listed["tools"]] == [
+        *("generate_image", "get_task", "list_tasks")
+    ]
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
@@ -48,6 +50,7 @@ def inspect(url: str, folder: Path, words: tuple[str, ...]) -> dict[str, Any]:
         "EVOLINK_BASE_URL": url,
         "EVOLINK_API_KEY": "sk-sandbox",
         "EVOLINK_OUTPUT_DIR": str(folder),
+        "EVOLINK_DATA_DIR": str(folder / "data"),
     }
     given = [word for name, value in settings.items() for word in ("-e", f"{name}={value}")]
     server = (sys.executable, "-m", "evolink_mcp")

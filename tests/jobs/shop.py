@@ -9,6 +9,7 @@ from pathlib import Path
 
 import anyio
 import anyio.abc
+import anyio.lowlevel
 import httpx2 as httpx
 
 from evolink_mcp.api.client import connect
@@ -16,8 +17,8 @@ from evolink_mcp.api.egress import Downloads, open_downloads
 from evolink_mcp.api.network import Network
 from evolink_mcp.api.wire import TaskId
 from evolink_mcp.catalog.request import ImageRequest
-from evolink_mcp.jobs.job import Job, Watch
-from evolink_mcp.jobs.journal import MemoryJournal
+from evolink_mcp.jobs.job import Job, State, Watch
+from evolink_mcp.jobs.journal import Budget, Journal, open_journal
 from evolink_mcp.jobs.watch import Watchers
 from evolink_mcp.sandbox import Sandbox
 from tests.sandbox.desk import BASE_URL, Clock
@@ -36,12 +37,14 @@ def wanted(prompt: str = "a fox", *, n: int | None = None) -> ImageRequest:
 class Line(httpx.AsyncBaseTransport):
     """The network before the sandbox: `breaks` happen to purchases, in their order.
 
-    `held`, while it is there, keeps purchases waiting before they arrive.
+    `held`, while it is there, keeps purchases waiting before they arrive; `held_gets` does so
+    with readings and downloads whose address holds its text.
     """
 
     sandbox: Sandbox
     breaks: list[Break] = field(default_factory=list[Break])
     held: anyio.Event | None = None
+    held_gets: tuple[str, anyio.Event] | None = None
     seen: list[httpx.Request] = field(default_factory=list[httpx.Request])
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -50,6 +53,8 @@ class Line(httpx.AsyncBaseTransport):
         happens = self.breaks.pop(0) if buying and self.breaks else nothing
         if buying and self.held:
             await self.held.wait()
+        if not buying and self.held_gets and self.held_gets[0] in str(request.url):
+            await self.held_gets[1].wait()
         if instead := happens(None):
             return instead
         answer = await httpx.ASGITransport(app=self.sandbox.app).handle_async_request(request)
@@ -95,15 +100,21 @@ class Shop:
     sandbox: Sandbox
     line: Line
     clock: Clock
-    journal: MemoryJournal
+    journal: Journal
     downloads: Downloads
     group: anyio.abc.TaskGroup
     watchers: Watchers
     folder: Path
+    heard: list[Job]
+    """Jobs as they moved."""
 
     async def buy(self, prompt: str = "a fox", *, n: int | None = None) -> Job:
         """Buy pictures and wait for the end of the job."""
-        return await self.end(await self.watchers.buy(wanted(prompt, n=n)))
+        return await self.end(await self.start(prompt, n=n))
+
+    async def start(self, prompt: str = "a fox", *, n: int | None = None) -> Watch:
+        """Buy pictures."""
+        return (await self.watchers.buy(wanted(prompt, n=n))).watch
 
     async def follow(self, job: Job) -> Job:
         """Take a bought task up and wait for the end of the job."""
@@ -114,6 +125,19 @@ class Shop:
         with anyio.fail_after(20):
             await watch.end()
         return watch.job
+
+    async def arrived(self, count: int = 1) -> None:
+        """Wait until so many requests are on their way."""
+        with anyio.fail_after(20):
+            while len(self.line.seen) < count:
+                await anyio.lowlevel.checkpoint()
+
+    async def becomes(self, job: Job, state: State) -> Job:
+        """Wait until the journal tells that a job has come so far."""
+        with anyio.fail_after(20):
+            while (found := await self.journal.look(job.id)) is None or found.state != state:
+                await anyio.lowlevel.checkpoint()
+        return found
 
     async def recorded(self, task_id: TaskId | None) -> Job | None:
         return await self.journal.find(task_id) if task_id else None
@@ -126,25 +150,36 @@ class Shop:
 
 
 @asynccontextmanager
-async def open_shop(folder: Path) -> AsyncGenerator[Shop]:
-    clock = Clock()
-    sandbox = Sandbox(now=clock, sleep=clock.sleep)
+async def open_shop(
+    folder: Path, *, beside: Shop | None = None, a_day: float | None = None
+) -> AsyncGenerator[Shop]:
+    """Open a shop; one `beside` another shares its sandbox, its time and its journal."""
+    clock = beside.clock if beside else Clock()
+    sandbox = beside.sandbox if beside else Sandbox(now=clock, sleep=clock.sleep)
     line = Line(sandbox)
-    network = Network(transport=line, sleep=clock.sleep)
-    journal = MemoryJournal()
+    path = (beside.folder if beside else folder).parent / "data" / "journal"
+    network = Network(transport=line, sleep=clock.sleep, clock=clock)
     async with (
+        open_journal(path, origin=BASE_URL, now=clock) as journal,
         connect(BASE_URL, key="sk-sandbox", network=network) as api,
         open_downloads(BASE_URL, network) as downloads,
         anyio.create_task_group() as group,
     ):
+        heard: list[Job] = []
+
+        async def hear(job: Job) -> None:
+            heard.append(job)
+
         watchers = Watchers(
             api=api,
             downloads=downloads,
             journal=journal,
             folder=folder,
             group=group,
+            budget=Budget(a_picture=2.5, a_day=a_day),
+            moved=hear,
             sleep=clock.sleep,
             clock=clock,
         )
-        yield Shop(sandbox, line, clock, journal, downloads, group, watchers, folder)
+        yield Shop(sandbox, line, clock, journal, downloads, group, watchers, folder, heard)
         group.cancel_scope.cancel()

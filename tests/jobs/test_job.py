@@ -6,7 +6,8 @@ import anyio
 import pytest
 
 from evolink_mcp.api.wire import Task
-from evolink_mcp.jobs.job import Job, JobId, State, Watch, advanced, new_job_id
+from evolink_mcp.catalog.request import ImageRequest
+from evolink_mcp.jobs.job import Job, JobId, State, Watch, advanced, new_job_id, settled
 
 TASK = Task(id="task-unified-1", status="processing")
 
@@ -62,3 +63,53 @@ async def test_a_job_that_ends_without_a_task_lets_everybody_go() -> None:
     with anyio.fail_after(5):
         await watch.bought()
         await watch.end()
+
+
+def a_task(status: str, *, made: int = 0, used: float | None = None) -> Task:
+    """Return a reading of a task for which 10 credits are reserved."""
+    return Task.model_validate(
+        {
+            "id": "task-unified-1",
+            "status": status,
+            "results": [f"https://a/{n}" for n in range(made)],
+            "usage": {"credits_reserved": 10.0, "credits_used": used},
+        }
+    )
+
+
+EXPECTED = 3.0
+"""Credits that the catalogue told."""
+
+
+@pytest.mark.parametrize(
+    ("state", "task", "booked"),
+    [
+        ("intent", None, EXPECTED),
+        ("unknown", None, EXPECTED),
+        ("refused", None, 0.0),
+        ("submitted", TASK, EXPECTED),
+        ("submitted", a_task("pending"), 10.0),
+        ("processing", a_task("processing"), 10.0),
+        ("processing", a_task("processing", used=4.0), 10.0),
+        ("completed", a_task("completed", made=4), 10.0),
+        ("collected", a_task("completed", made=4), 10.0),
+        ("collected", a_task("completed", made=1), 2.5),
+        ("collected", a_task("completed", made=9), 10.0),
+        ("collected", a_task("completed", made=1, used=4.0), 4.0),
+        ("processing", a_task("completed"), 10.0),
+        ("expired", a_task("completed", made=2), 5.0),
+        ("failed", a_task("failed"), 0.0),
+        ("failed", a_task("failed", used=4.0), 0.0),
+    ],
+)
+def test_what_counts_for_a_job_is_what_evolink_told(
+    state: State, task: Task | None, booked: float
+) -> None:
+    four = ImageRequest(model="gpt-4o-image", prompt="a fox", n=4)
+    job = Job(id=JobId("run_1"), request=four, booked=EXPECTED, state=state, task=task)
+    assert settled(job).booked == booked
+
+
+def test_a_task_that_was_bought_elsewhere_counts_with_what_is_reserved() -> None:
+    job = Job(id=JobId("run_1"), state="collected", task=a_task("completed", made=1))
+    assert settled(job).booked == 10.0

@@ -12,6 +12,7 @@ import pytest
 from evolink_mcp.api.wire import TaskId
 from evolink_mcp.errors import (
     CreditExhausted,
+    JournalUnusable,
     KeyRejected,
     OutcomeUnknown,
     ServiceFailed,
@@ -19,14 +20,18 @@ from evolink_mcp.errors import (
     TaskNotFound,
     WaitAbandoned,
 )
-from evolink_mcp.jobs.job import Job, Watch
-from evolink_mcp.jobs.watch import LONGEST_SILENCE, LONGEST_WATCH
+from evolink_mcp.jobs.database import Database
+from evolink_mcp.jobs.job import LOCAL, Job, State, Watch
+from evolink_mcp.jobs.leases import FIRST_RETRY, LEASE_SECONDS
+from evolink_mcp.jobs.pursue import LONGEST_SILENCE, LONGEST_WATCH
+from evolink_mcp.jobs.watch import BEAT_SECONDS, MARK_SECONDS, tell_nobody
 from evolink_mcp.sandbox.failures import MESSAGES
 from tests.jobs.shop import Shop, answer_lost, answered, open_shop, wanted
+from tests.sandbox.desk import DAY
 
 
 async def test_a_job_goes_from_intent_to_saved_pictures(shop: Shop) -> None:
-    watch = await shop.watchers.buy(wanted("[slow:20]", n=2))
+    watch = await shop.start("[slow:20]", n=2)
     assert (watch.job.state, watch.job.task_id) == ("intent", None)
     with anyio.fail_after(10):
         await watch.bought()
@@ -42,22 +47,19 @@ async def test_a_job_goes_from_intent_to_saved_pictures(shop: Shop) -> None:
 
 
 async def test_the_intent_is_recorded_before_anything_is_sent(shop: Shop) -> None:
-    recorded: list[tuple[str, str | None, int]] = []
-    record = shop.journal.record
-
-    async def keep(job: Job) -> None:
-        recorded.append((job.state, job.task_id and "id", len(shop.line.seen)))
-        await record(job)
-
-    shop.journal.record = keep  # type: ignore[method-assign]
-    await shop.buy("[slow:20]")
-    assert recorded[0] == ("intent", None, 0)
-    assert recorded[1] == ("submitted", "id", 1)
-    assert [state for state, *_ in recorded[2:]] == ["processing", "collected"]
+    shop.line.held = anyio.Event()
+    watch = await shop.start("[slow:20]")
+    await shop.arrived()
+    assert await shop.journal.newest(LOCAL, limit=9) == [watch.job]
+    assert (watch.job.state, watch.job.task_id) == ("intent", None)
+    shop.line.held.set()
+    job = await shop.end(watch)
+    assert [each.state for each in shop.heard] == ["submitted", "processing", "collected"]
+    assert shop.heard[0].task_id == job.task_id is not None
 
 
 async def test_many_followers_share_one_watcher(shop: Shop) -> None:
-    watch = await shop.watchers.buy(wanted("[slow:20]"))
+    watch = await shop.start("[slow:20]")
     with anyio.fail_after(10):
         await watch.bought()
         assert watch.job.task_id is not None
@@ -79,7 +81,7 @@ async def test_followers_of_a_task_that_was_bought_elsewhere_share_one_watcher(s
 
 
 async def test_the_watcher_lives_on_after_the_caller_is_cancelled(shop: Shop) -> None:
-    watch = await shop.watchers.buy(wanted("[slow:20]"))
+    watch = await shop.start("[slow:20]")
     with anyio.CancelScope() as scope:
         await watch.bought()
         scope.cancel()
@@ -96,14 +98,13 @@ async def test_a_caller_who_leaves_during_the_purchase_loses_nothing(shop: Shop)
 
     async def call() -> None:
         with caller:
-            watches.append(await shop.watchers.buy(wanted("[slow:20]")))
+            watches.append(await shop.start("[slow:20]"))
             await watches[0].bought()
 
     with anyio.fail_after(10):
         async with anyio.create_task_group() as group:
             group.start_soon(call)
-            while not shop.line.seen:
-                await anyio.lowlevel.checkpoint()
+            await shop.arrived()
             caller.cancel()
     assert caller.cancelled_caught
     assert len(shop.sandbox.tasks) == 0
@@ -117,14 +118,13 @@ async def test_a_caller_who_leaves_during_the_purchase_loses_nothing(shop: Shop)
 async def test_the_end_of_the_server_breaks_no_purchase_off(tmp_path: Path) -> None:
     async with open_shop(tmp_path) as shop:
         shop.line.held = anyio.Event()
-        watch = await shop.watchers.buy(wanted())
-        with anyio.fail_after(10):
-            while not shop.line.seen:
-                await anyio.lowlevel.checkpoint()
+        watch = await shop.start()
+        await shop.arrived()
         shop.group.cancel_scope.cancel()
         shop.line.held.set()
     assert [watch.job.task_id] == list(shop.sandbox.tasks)
-    assert await shop.recorded(watch.job.task_id) == watch.job
+    async with open_shop(tmp_path, beside=shop) as later:
+        assert await later.recorded(watch.job.task_id) == watch.job
     assert (watch.job.state, watch.ended) == ("submitted", False)
 
 
@@ -190,7 +190,8 @@ async def test_a_failed_task_ends_the_job_with_its_code(shop: Shop, code: str) -
     assert isinstance(job.error, TaskFailed)
     assert (job.state, job.error.code, job.error.task_id) == ("failed", code, job.task_id)
     counts = shop.requests
-    assert (await shop.follow(job)).error is job.error
+    again = (await shop.follow(job)).error
+    assert (type(again), str(again)) == (TaskFailed, str(job.error))
     assert shop.requests == counts
 
 
@@ -263,7 +264,7 @@ async def test_a_deleted_picture_is_fetched_again(shop: Shop) -> None:
 
 async def test_what_could_not_be_saved_is_saved_at_the_next_look(shop: Shop) -> None:
     await anyio.Path(shop.folder).mkdir()
-    watch = await shop.watchers.buy(wanted("[slow:20]", n=2))
+    watch = await shop.start("[slow:20]", n=2)
     await watch.bought()
     blocked = anyio.Path(shop.folder / f"{watch.job.task_id}-2.png")
     await blocked.mkdir()
@@ -287,7 +288,7 @@ async def test_links_that_have_expired_are_told_and_the_rest_is_kept(shop: Shop)
     await anyio.Path(path).unlink()
     shop.clock.now += 25 * 60 * 60
     again = await shop.follow(job)
-    assert again.state == "completed"
+    assert again.state == "expired"
     assert "expired" in again.pictures[0].problem
     assert again.pictures[1] == job.pictures[1]
 
@@ -329,13 +330,13 @@ async def test_an_unknown_outcome_ends_the_job_and_is_recorded(shop: Shop) -> No
     recorded: list[Job] = []
     record = shop.journal.record
 
-    async def keep(job: Job) -> None:
+    async def keep(job: Job, *, release: bool = False) -> None:
         recorded.append(job)
-        await record(job)
+        await record(job, release=release)
 
     shop.journal.record = keep  # type: ignore[method-assign]
     shop.line.breaks = [answer_lost(httpx.ReadTimeout("t"))]
-    watch = await shop.watchers.buy(wanted())
+    watch = await shop.start()
     with anyio.fail_after(10):
         await watch.bought()
     job = await shop.end(watch)
@@ -382,14 +383,14 @@ async def test_what_goes_on_is_logged_without_prompts_and_links(
 async def test_one_job_that_breaks_inside_does_not_end_the_others(
     shop: Shop, caplog: pytest.LogCaptureFixture
 ) -> None:
-    other = await shop.watchers.buy(wanted("[slow:20] another"))
-    watch = await shop.watchers.buy(wanted("[slow:20] a secret"))
+    other = await shop.start("[slow:20] another")
+    watch = await shop.start("[slow:20] a secret")
     record = shop.journal.record
 
-    async def fail(job: Job) -> None:
+    async def fail(job: Job, *, release: bool = False) -> None:
         if job.id == watch.job.id:
             raise ZeroDivisionError
-        await record(job)
+        await record(job, release=release)
 
     shop.journal.record = fail  # type: ignore[method-assign]
     job = await shop.end(watch)
@@ -404,8 +405,193 @@ async def test_the_end_of_the_server_waits_for_a_purchase_and_not_for_ever(tmp_p
     with anyio.fail_after(10):
         async with open_shop(tmp_path) as shop:
             shop.line.held = anyio.Event()
-            await shop.watchers.buy(wanted())
-            while not shop.line.seen:
-                await anyio.lowlevel.checkpoint()
+            await shop.start()
+            await shop.arrived()
             shop.watchers.wind_down(0.01)
             shop.group.cancel_scope.cancel()
+
+
+async def test_a_purchase_that_begins_at_the_end_of_the_server_is_not_waited_for(
+    tmp_path: Path,
+) -> None:
+    with anyio.fail_after(10) as waiting:
+        async with open_shop(tmp_path) as shop:
+            shop.line.held = anyio.Event()
+            shop.watchers.wind_down(0.5)
+            await shop.start()
+            await shop.arrived()
+            shop.group.cancel_scope.cancel()
+    assert not waiting.cancel_called
+
+
+async def test_what_could_not_be_saved_is_tried_again_when_it_is_due(shop: Shop) -> None:
+    job, blocked = await completed(shop)
+    await blocked.rmdir()
+    counts = shop.requests
+    shop.clock.now += FIRST_RETRY - 1
+    await shop.watchers.tend()
+    assert shop.watchers._by_job == {}
+    assert shop.requests == counts
+    shop.clock.now += 1
+    await shop.watchers.tend()
+    assert (await shop.becomes(job, "collected")).pictures[1].path == Path(blocked)
+    assert shop.requests[0] == 1
+
+
+async def test_what_could_not_be_saved_while_the_links_lived_has_expired(shop: Shop) -> None:
+    job, _ = await completed(shop)
+    shop.clock.now += DAY + 1
+    await shop.watchers.tend()
+    job = await shop.becomes(job, "expired")
+    assert job.pictures[0].path is not None
+    assert "has expired" in job.pictures[1].problem
+    await shop.watchers.tend()
+    assert await shop.journal.leases.renew() == frozenset()
+
+
+async def completed(shop: Shop) -> tuple[Job, anyio.Path]:
+    """Buy two pictures, of which the second cannot be saved."""
+    await anyio.Path(shop.folder).mkdir()
+    watch = await shop.start("[slow:20]", n=2)
+    await watch.bought()
+    blocked = anyio.Path(shop.folder / f"{watch.job.task_id}-2.png")
+    await blocked.mkdir()
+    job = await shop.end(watch)
+    assert job.state == "completed"
+    return job, blocked
+
+
+@pytest.mark.parametrize(("age", "state"), [(DAY - 60, "submitted"), (DAY + 60, "expired")])
+async def test_a_task_that_evolink_has_forgotten_is_expired_once_its_links_are(
+    shop: Shop, age: float, state: State
+) -> None:
+    job = await shop.buy("[slow:20] [poll:401]")
+    assert job.state == "submitted"
+    shop.clock.now = job.created + age
+    shop.sandbox._provider.tasks.clear()
+    again = await shop.follow(job)
+    assert isinstance(again.error, TaskNotFound)
+    recorded = await shop.becomes(job, state)
+    if state == "expired":
+        assert recorded.error is not None
+        assert "EvoLink does not know this task any more" in recorded.error.message
+        assert "is a new purchase" in recorded.error.next_step
+        assert recorded.error.charged == "yes"
+
+
+async def test_a_task_that_was_met_without_the_journal_has_no_known_age(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def unusable(_: Database, __: object) -> None:
+        raise JournalUnusable(message="The record is locked.", next_step="Wait.")
+
+    monkeypatch.setattr(Database, "transact", unusable)
+    undated = httpx.Response(200, json={"id": "task-unified-1", "status": "processing"})
+    gone = httpx.Response(404, json={"error": {"code": "task_not_found", "message": "No."}})
+    answers = iter([undated, gone])
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        assert request.method == "GET"
+        return next(answers)
+
+    shop.line.handle_async_request = answer  # type: ignore[method-assign]
+    job = await shop.end(await shop.watchers.follow(TaskId("task-unified-1")))
+    assert isinstance(job.error, TaskNotFound)
+    assert job.state == "processing"
+
+
+async def test_nothing_is_bought_while_the_users_journal_cannot_be_used(shop: Shop) -> None:
+    bought = await shop.watchers.api.submit(wanted("[slow:20]"), idempotency_key="elsewhere")
+    shop.watchers.refusal = JournalUnusable(message="It is damaged.", next_step="Move it.")
+    with pytest.raises(JournalUnusable) as refused:
+        await shop.start()
+    assert refused.value is shop.watchers.refusal
+    assert (await shop.end(await shop.watchers.follow(bought.task_id))).state == "collected"
+    assert shop.requests[0] == 1
+
+
+async def test_an_answer_is_marked_once_it_has_gone_out(shop: Shop) -> None:
+    watch = await shop.start("[slow:20]")
+    await shop.end(watch)
+    assert (await shop.watchers.buy(wanted("[slow:20]"))).joined
+    slept = len(shop.clock.slept)
+    shop.watchers.answered(watch)
+    shop.watchers.answered(watch)
+    with anyio.fail_after(20):
+        while shop.journal._answered:
+            await anyio.lowlevel.checkpoint()
+    assert shop.clock.slept[slept:] == [MARK_SECONDS]
+    shop.watchers.answered(watch)
+    await anyio.wait_all_tasks_blocked()
+    assert shop.clock.slept[slept:] == [MARK_SECONDS] * 2
+    assert not (await shop.watchers.buy(wanted("[slow:20]"))).joined
+
+
+async def test_an_answer_that_could_not_be_marked_is_marked_later(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watch = await shop.start("[slow:20]")
+    await shop.end(watch)
+    tried = anyio.Event()
+
+    async def unusable(_: Database, __: object) -> None:
+        tried.set()
+        raise JournalUnusable(message="The record is locked.", next_step="Wait.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "transact", unusable)
+        shop.watchers.answered(watch)
+        with anyio.fail_after(20):
+            await tried.wait()
+    await shop.watchers.leave()
+    assert not (await shop.watchers.buy(wanted("[slow:20]"))).joined
+
+
+async def test_whoever_wants_to_know_hears_how_a_job_moves(shop: Shop) -> None:
+    job = await shop.buy("[slow:20]")
+    assert [each.state for each in shop.heard] == ["submitted", "processing", "collected"]
+    assert shop.heard[-1] == job
+    await tell_nobody(job)
+
+
+async def test_the_lease_is_tended_for_as_long_as_the_server_lives(shop: Shop) -> None:
+    pauses: list[float] = []
+
+    async def end_after_two_beats(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 2:
+            raise ZeroDivisionError
+        await anyio.lowlevel.checkpoint()
+
+    shop.watchers.sleep = end_after_two_beats
+    with pytest.raises(ZeroDivisionError):
+        await shop.watchers.tend_for_ever()
+    assert pauses == [BEAT_SECONDS] * 2
+    assert BEAT_SECONDS * 2 < LEASE_SECONDS
+
+
+async def test_a_purchase_that_was_turned_away_in_passing_is_sent_again_once(shop: Shop) -> None:
+    shop.line.breaks = [answered(429, {"error": {"code": "rate_limit"}}, Retry_After="1")]
+    job = await shop.buy("[slow:20]")
+    assert (job.state, shop.requests[0]) == ("collected", 1)
+    assert len([each for each in shop.line.seen if each.method == "POST"]) == 2
+
+
+async def test_each_task_has_its_own_watcher(shop: Shop) -> None:
+    shop.line.held_gets = ("/v1/tasks/", anyio.Event())
+    watches = [await shop.start(prompt) for prompt in ("[slow:20] a", "[slow:20] b")]
+    await shop.arrived(4)
+    for watch in watches:
+        assert watch.job.task_id is not None
+        assert await shop.watchers.follow(watch.job.task_id) is watch
+
+
+async def test_a_job_that_breaks_inside_stays_as_it_is_recorded(shop: Shop) -> None:
+    async def fail(job: Job) -> Job | None:
+        raise ZeroDivisionError(job.id)
+
+    shop.journal.claim = fail  # type: ignore[method-assign]
+    job = await shop.buy("[slow:20]")
+    assert job.error is not None
+    assert (job.error.code, shop.requests[0]) == ("internal_error", 1)
+    assert (await shop.becomes(job, "submitted")).task_id == job.task_id

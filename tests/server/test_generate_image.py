@@ -17,9 +17,9 @@ from mcp import Client
 from mcp.types import CallToolResult, ImageContent
 from PIL import Image
 
-from evolink_mcp.jobs.job import Job, JobId, Picture
+from evolink_mcp.jobs.job import Job, JobId, Picture, Watch
 from evolink_mcp.sandbox import Sandbox
-from evolink_mcp.server.results import finished
+from evolink_mcp.server.results import Call, finished
 from tests.servers import Era, Messages, answer_of, host_of, settings_for, text_of
 
 KEPT_ROOM = 1_048_576
@@ -39,6 +39,7 @@ async def test_a_prompt_goes_in_and_a_picture_is_on_disk(host: Client, tmp_path:
         "images": [
             {
                 "n": 1,
+                "handle": IsStr(regex=r"evolink://tasks/task-unified-\d+-\w{8}/images/1"),
                 "url": IsStr(regex=r"https://sandbox\.test/files/results/\w+/1\.png"),
                 "url_expires_at": IsDatetime(iso_string=True),
                 "path": str(path),
@@ -60,7 +61,13 @@ async def test_every_fact_is_in_the_text_too(host: Client) -> None:
     assert answer.images is not None
     facts: list[object] = [answer.task_id, answer.model, f"{answer.credits_reserved:g} credits"]
     for image in answer.images:
-        facts += [image.path, image.url, image.url_expires_at, f"{image.width}x{image.height}"]
+        facts += [
+            image.handle,
+            image.path,
+            image.url,
+            image.url_expires_at,
+            f"{image.width}x{image.height}",
+        ]
         facts += [image.media_type, image.bytes]
     assert [fact for fact in facts if str(fact) not in text] == []
 
@@ -96,9 +103,9 @@ async def test_the_operator_says_what_is_shown(
 
 def test_a_picture_that_vanished_goes_without_a_preview(tmp_path: Path) -> None:
     picture = Picture(n=1, url="https://example.com/1", expires_at=None, path=tmp_path / "gone")
-    job = Job(id=JobId("run_1"), pictures=(picture,))
-    answer = partial(finished, job, seconds=1, preview="preview")
-    assert [block.type for block in anyio.run(answer).content] == ["text"]
+    watch = Watch(Job(id=JobId("run_1"), pictures=(picture,)), started=0)
+    answer = partial(finished, watch, Call(1), preview="preview")
+    assert [block.type for block in anyio.run(answer).content] == ["text", "resource_link"]
 
 
 async def test_a_full_picture_that_is_too_large_is_reduced(
@@ -110,7 +117,7 @@ async def test_a_full_picture_that_is_too_large_is_reduced(
 
 
 async def test_the_structured_answer_keeps_its_schema_whatever_happens(host: Client) -> None:
-    [schema, _] = [tool.output_schema for tool in (await host.list_tools()).tools]
+    [schema, *_] = [tool.output_schema for tool in (await host.list_tools()).tools]
     assert schema is not None
     for prompt in ("a fox", "", "[fail:service_error]", "[http:402]", "[garbage]", "[empty]"):
         result = await host.call_tool("generate_image", {"prompt": prompt})

@@ -39,18 +39,24 @@ class Story:
     async def tell(self) -> list[tuple[int, float, str]]:
         self.arrive()
         with pytest.raises(Over):
-            await Progress(self.report, lambda: float(self.now), self.sleep).stream(self.watch)
+            await Progress(self.report, lambda: float(self.now), self.pause).follow(self.watch)
         return self.told
 
-    def arrive(self) -> None:
-        if self.now in self.readings:
+    def arrive(self) -> bool:
+        arrived = self.now in self.readings
+        if arrived:
             self.watch.update(advanced(self.watch.job, self.readings[self.now]))
+        return arrived
 
-    async def sleep(self, seconds: float) -> None:
-        self.now += int(seconds)
-        if self.now > self.seconds:
-            raise Over
-        self.arrive()
+    async def pause(self, watch: Watch, seconds: float) -> None:
+        assert watch is self.watch
+        end = self.now + seconds
+        while self.now < end:
+            self.now += 1
+            if self.now > self.seconds:
+                raise Over
+            if self.arrive():
+                break
 
     async def report(self, progress: float, total: float, message: str) -> None:
         assert total == 100
@@ -104,6 +110,14 @@ async def test_progress_rises_whatever_evolink_says(percentages: dict[int, float
     gaps = [after - before for (before, *_), (after, *_) in pairwise(told)]
     assert all(1 <= gap <= 10 for gap in gaps)
     assert 60 - told[-1][0] <= 10
+
+
+async def test_it_ends_with_the_job() -> None:
+    story = Story({0: reading(40)}, seconds=5)
+    story.arrive()
+    story.watch.update(story.watch.job, ended=True)
+    await Progress(story.report, lambda: 0.0, story.pause).follow(story.watch)
+    assert story.told == []
 
 
 def test_a_message_is_short_and_carries_the_id() -> None:

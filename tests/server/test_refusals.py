@@ -221,7 +221,7 @@ async def test_a_missing_key_is_explained_by_both_tools(
     sandbox: Sandbox, tmp_path: Path, era: Era, key: str
 ) -> None:
     async with host_of(sandbox, settings_for(tmp_path, api_key=key), era=era) as host:
-        assert len((await host.list_tools()).tools) == 2
+        assert len((await host.list_tools()).tools) == 3
         for tool in ("generate_image", "get_task"):
             result = await host.call_tool(tool, {})
             failure = failure_of(result)
@@ -251,7 +251,8 @@ async def test_an_output_folder_that_cannot_be_used_is_found_out_before_money_is
 ) -> None:
     occupied = tmp_path / "a file"
     occupied.write_text("not a folder")
-    async with host_of(sandbox, settings_for(occupied / "pictures")) as host:
+    settings = settings_for(occupied / "pictures", data_dir=tmp_path / "data")
+    async with host_of(sandbox, settings) as host:
         result = await host.call_tool("generate_image", {"prompt": "a fox"})
     failure = failure_of(result)
     assert failure.code == "output_folder_unusable"

@@ -63,7 +63,9 @@ async def test_annotations_tell_the_tool_that_spends_from_the_one_that_reads(hos
         for tool in (await host.list_tools()).tools
         if tool.annotations
     }
-    assert hints == snapshot({"generate_image": (False, False), "get_task": (True, True)})
+    assert hints == snapshot(
+        {"generate_image": (False, False), "get_task": (True, True), "list_tasks": (True, True)}
+    )
 
 
 async def test_an_unknown_tool_is_an_error_of_the_protocol(host: Client) -> None:

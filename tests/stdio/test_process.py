@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import Process
-from anyio.streams.buffered import BufferedByteReceiveStream
 from mcp import Client
 
 from evolink_mcp.sandbox import Sandbox, serve
+from tests.pipes import LIMIT, end, initialize, request, send, started
 from tests.servers import Era, Messages, answer_of, process, text_of
 
 KEY = "sk-sandbox-0123456789"
 PROMPT = "a very private fox with a secret"
-
-LIMIT = 30
-"""Seconds after which a test is taken to hang."""
 
 
 @pytest.fixture
@@ -140,52 +132,3 @@ async def test_a_task_of_a_killed_server_is_finished_by_the_next(
         async with Client(process(settings)) as host:
             result = await host.call_tool("get_task", {"task_id": task_id})
     assert len(answer_of(result).images or []) == len(list(tmp_path.glob("*.png"))) == 4
-
-
-@asynccontextmanager
-async def started(
-    settings: Mapping[str, str], *, log: Path | None = None
-) -> AsyncGenerator[tuple[Process, AsyncIterator[dict[str, Any]]]]:
-    """Start the server and hand out its answers; end it with the end of its input."""
-    server = process(settings)
-    with (log or Path(os.devnull)).open("wb") as stderr, anyio.fail_after(LIMIT):
-        async with await anyio.open_process(
-            [server.command, *server.args], env=server.env, stderr=stderr
-        ) as running:
-            yield running, answers(running)
-            await end(running, "EOF")
-
-
-async def answers(server: Process) -> AsyncIterator[dict[str, Any]]:
-    """Read the server's messages, but for the answer to `initialize`."""
-    assert server.stdout is not None
-    lines = BufferedByteReceiveStream(server.stdout)
-    while True:
-        message = json.loads(await lines.receive_until(b"\n", 10_000_000))
-        if message.get("id") != 1:
-            yield message
-
-
-async def send(server: Process, line: str) -> None:
-    assert server.stdin is not None
-    await server.stdin.send(line.encode())
-
-
-async def end(server: Process, how: str | signal.Signals) -> None:
-    assert server.stdin is not None
-    if isinstance(how, signal.Signals):
-        server.send_signal(how)
-    else:
-        await server.stdin.aclose()
-    await server.wait()
-
-
-def initialize() -> str:
-    client = {"name": "test-host", "version": "1"}
-    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": client}
-    return request(1, "initialize", hello)
-
-
-def request(number: int, method: str, params: dict[str, Any]) -> str:
-    message = {"jsonrpc": "2.0", "id": number, "method": method, "params": params}
-    return json.dumps(message) + "\n"
