@@ -30,7 +30,7 @@ def drawn_progress(console: Console) -> Generator[ProgressFnT]:
     async def advance(progress: float, total: float | None, message: str | None) -> None:  # noqa: PLR0917 - the SDK's signature
         bar.update(task, completed=progress, total=total, description=message or "")
         if not console.is_terminal:
-            console.print(message or "", markup=False, highlight=False, soft_wrap=True)
+            console.print(message or "", markup=False, emoji=False, highlight=False, soft_wrap=True)
 
     with bar:
         yield advance

@@ -26,7 +26,8 @@ from evolink_mcp.jobs.leases import LEASE_SECONDS, Leases, this_place
 from evolink_mcp.jobs.rows import error_text, job_in, picture_row, request_text, task_text, wish_of
 
 JOIN_SECONDS = 600.0
-"""How long after its last change a job is joined by an identical call, if nobody got its answer."""
+"""How long after its end a job is joined by an identical call, if nobody got its answer; one
+that is under way is joined however long it takes."""
 
 _ROUNDING = 1e-6
 """Credits that sums of fractions may be wrong by."""
@@ -164,7 +165,8 @@ class Journal:
     def _joinable(self, connection: sqlite3.Connection, job: Job) -> Job | None:
         row = connection.execute(
             "SELECT * FROM jobs WHERE delivered IS NULL AND origin=? AND principal=? AND wish=?"
-            " AND updated>=? AND state<>'refused' ORDER BY updated DESC LIMIT 1",
+            " AND (updated>=? OR state IN ('intent', 'submitted', 'processing'))"
+            " AND state<>'refused' ORDER BY updated DESC LIMIT 1",
             (self.origin, job.principal, wish_of(job.request), self.now() - JOIN_SECONDS),
         ).fetchone()
         return _job_of(connection, row) if row else None

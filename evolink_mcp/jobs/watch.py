@@ -256,7 +256,8 @@ class Watchers:
     async def _catch_up(self, watch: Watch, job: Job) -> None:
         """Take up what others have made of a job; there may be nothing left to do."""
         over = await _is_settled(job)
-        await self._take_up(watch, job, ended=over)
+        if over or job != watch.job:
+            await self._take_up(watch, job, ended=over)
         if over:
             await self.journal.leases.release(job.id, in_trouble=False)
 

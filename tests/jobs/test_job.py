@@ -65,6 +65,20 @@ async def test_a_job_that_ends_without_a_task_lets_everybody_go() -> None:
         await watch.end()
 
 
+async def test_a_first_look_ends_with_the_first_news_or_the_end_or_the_time() -> None:
+    watch = Watch(Job(id=JobId("run_1")), 0.0)
+    with anyio.fail_after(5):
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch.first_look, 0.0)
+        assert not watch.looked
+        async with anyio.create_task_group() as group:
+            group.start_soon(watch.first_look, 60.0)
+            await anyio.wait_all_tasks_blocked()
+            watch.update(watch.job)
+        await watch.first_look(60.0)
+        await Watch(watch.job, 0.0, ended=True).first_look(60.0)
+
+
 def a_task(status: str, *, made: int = 0, used: float | None = None) -> Task:
     """Return a reading of a task for which 10 credits are reserved."""
     return Task.model_validate(

@@ -66,12 +66,16 @@ async def test_an_unknown_outcome_is_said_again() -> None:
         assert (type(again.error), again.error.message) == (type(error), error.message)
 
 
-async def test_a_wish_is_joined_for_ten_minutes_after_its_last_change() -> None:
+async def test_a_wish_is_joined_while_it_is_under_way_and_for_ten_minutes_after_its_end() -> None:
     clock = Clock()
     async with open_record(None, clock) as journal:
         earlier = await admitted(journal)
-        clock.now += JOIN_SECONDS
+        clock.now += JOIN_SECONDS + 1
+        assert await joins(journal, new_job(), earlier)
         await journal.record(submitted(earlier))
+        clock.now += DAY
+        assert await joins(journal, new_job(), earlier)
+        await journal.record(replace(submitted(earlier), state="collected"))
         clock.now += JOIN_SECONDS
         assert await joins(journal, new_job(), earlier)
         clock.now += 1
