@@ -209,5 +209,5 @@ async def test_a_network_that_cannot_be_set_up_is_a_wrong_setting(
     monkeypatch.setenv(name, value)
     async with Client(build_server(settings_for(tmp_path))) as host:
         result = await host.call_tool("generate_image", {"prompt": "a fox"})
-    assert "No connection can be set up" in text_of(result)
-    assert name in text_of(result)
+        assert "No connection can be set up" in text_of(result)
+        assert name in text_of(result)
