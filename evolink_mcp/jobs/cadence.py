@@ -9,42 +9,35 @@ from __future__ import annotations
 FALLBACK_ESTIMATE = 60.0
 """Seconds, where EvoLink does not tell; its examples for images lie between 45 and 100."""
 
-LONGEST_EARLY = 10.0
+LONGEST_EARLY = 7.5
 """Seconds between two readings before the expected end, so that progress moves."""
 
-LONGEST_LATE = 15.0
+LONGEST_LATE = 30.0
 """Seconds between two readings after the expected end."""
 
-LONGEST_VERY_LATE = 30.0
-"""The same once `VERY_LATE` is past: such a task may go on for many minutes more."""
-
-VERY_LATE = 600.0
-"""Seconds from submission."""
-
-SHORTEST = 3.0
-"""Seconds; EvoLink's own sample polls every 3 s. A task that is expected to be over
-sooner is read more often, in proportion."""
+SHORTEST = 1.5
+"""Seconds; EvoLink asks for 1 to 2 s between two requests (EvoLink docs, "Error Codes").
+A task that is expected to be over soon is read more often, in proportion."""
 
 FLOOR = 0.05
 """Seconds between two readings, however soon a task is said to be over."""
 
-_NEAR = 1 / 15
+_NEAR = 1 / 24
 """Share of the expected time: the pause near an end that only the estimate tells. Longer
 tasks spread their ends wider. Progress that tells a far end may stretch the pause to the
 same share of the time so far, and no further: it may be stuck."""
 
-_APPROACH = 1 / 3
+_APPROACH = 1 / 7
 """Share of the time that the estimate leaves."""
 
-_APPROACH_BY_PROGRESS = 0.6
+_APPROACH_BY_PROGRESS = 0.55
 """Share of the time that progress leaves; it misses by less than the estimate does."""
 
-_LATENESS = 1 / 50
+_LATENESS = 1 / 100
 """Share of the time so far: the longer a task runs, the less a second means to it."""
 
 _TRUSTED_PROGRESS = 50.0
-"""Percent. Up to the middle the pauses are long in any case, and a provider that does not
-know may show a fixed number."""
+"""Percent. A provider that does not know may show a fixed number up to here."""
 
 
 def next_reading(*, elapsed: float, estimated: float | None, progress: float) -> float:
@@ -72,6 +65,4 @@ def _approach(*, elapsed: float, expected: float, progress: float) -> float:
 
 
 def _longest(*, elapsed: float, expected: float) -> float:
-    if elapsed < expected:
-        return LONGEST_EARLY
-    return LONGEST_LATE if elapsed < VERY_LATE else LONGEST_VERY_LATE
+    return LONGEST_EARLY if elapsed < expected else LONGEST_LATE

@@ -39,7 +39,7 @@ async def test_identical_calls_at_once_are_one_purchase(shop: Shop) -> None:
     await shop.end(first.watch)
     third = await shop.watchers.buy(wanted("[slow:20]"))
     assert (third.joined, third.watch.ended, third.watch.job) == (True, True, first.watch.job)
-    assert shop.requests == (1, 5, 1)
+    assert shop.requests == (1, 7, 1)
 
 
 async def test_a_call_that_joins_another_process_looks_on(shop: Shop, other: Shop) -> None:
@@ -53,7 +53,7 @@ async def test_a_call_that_joins_another_process_looks_on(shop: Shop, other: Sho
     job = await other.end(joined.watch)
     assert job == await shop.end(watch)
     assert job.state == "collected"
-    assert (shop.requests, other.line.seen) == ((1, 5, 1), [])
+    assert (shop.requests, other.line.seen) == ((1, 7, 1), [])
     assert other.heard[-1] == job
 
 

@@ -30,8 +30,8 @@ async def test_a_task_that_outlives_the_wait_is_a_success_with_a_handle(
         "tool": "get_task",
         "arguments": {"task_id": answer.task_id},
     }
-    assert answer.next_poll_seconds == snapshot(10)
-    assert f'Call get_task with {{"task_id": "{answer.task_id}"}} in 10 s.' in text
+    assert answer.next_poll_seconds == snapshot(8)
+    assert f'Call get_task with {{"task_id": "{answer.task_id}"}} in 8 s.' in text
     assert "Do not call generate_image again" in text
 
 
