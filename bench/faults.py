@@ -275,7 +275,7 @@ class Course:
         """Ask for the picture."""
         self.calling.set()
         request = ImageRequest(model="gpt-4o-image", prompt=self.wish.prompt)
-        watch = (await self.watchers.buy(request)).watch
+        watch = (await self.watchers.buy(request, budget=_BUDGET)).watch
         self.watches.append(watch)
         return watch
 
@@ -456,11 +456,13 @@ async def _open_watchers(folder: Path, line: Line, *, clock: Clock) -> AsyncGene
             journal=journal,
             folder=folder / "pictures",
             group=group,
-            budget=Budget(a_picture=2.5, a_day=None),
             sleep=clock.sleep,
             clock=clock,
         )
         group.cancel_scope.cancel()
+
+
+_BUDGET = Budget(a_picture=2.5, a_day=None)
 
 
 def _journal_in(folder: Path) -> Path:

@@ -29,6 +29,7 @@ from evolink_mcp.api.wire import TaskId, read_task
 from evolink_mcp.catalog.request import ImageRequest
 from evolink_mcp.jobs.job import LOCAL, Job, JobId, Picture, State, new_job_id
 from evolink_mcp.jobs.journal import Budget, Journal, day_of, open_journal
+from evolink_mcp.jobs.prices import terms_of
 from evolink_mcp.jobs.rows import picture_row, request_text, task_text, wish_of
 from evolink_mcp.jobs.watch import MOST_ORPHANS
 from evolink_mcp.server.results import states_shown_as
@@ -49,7 +50,7 @@ _UNFINISHED: tuple[State, ...] = ("intent", "processing", "completed")
 _RUNNING = states_shown_as("running")
 _UNSAVED = states_shown_as("unsaved")
 
-_INTO_JOBS = "INSERT INTO jobs VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
+_INTO_JOBS = "INSERT INTO jobs VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)"
 _INTO_PICTURES = "INSERT INTO pictures VALUES (?,?,?,?,?,?,?,?,?,?)"
 
 Step = Callable[[Journal], Awaitable[object]]
@@ -165,7 +166,7 @@ def _row(n: int, *, count: int, now: float, lot: random.Random) -> tuple[object,
         *(_job_id(n), ORIGIN, LOCAL, lot.randbytes(32).hex(), _REQUEST_TEXT, _REQUEST.model),
         *(state, _task_id(n), _TASK_TEXT.replace(_task_id(0), _task_id(n)), None),
         *(created, created + 60, day_of(now if is_new else created), 4.0, delivered),
-        *(None, 0, 0.0),
+        *(None, 0, 0.0, terms_of(_REQUEST)),
     )
 
 
@@ -176,7 +177,7 @@ def _unfinished(state: State, *, n: int, now: float) -> tuple[object, ...]:
         *(_job_id(n), ORIGIN, LOCAL, wish_of(_REQUEST), _REQUEST_TEXT, _REQUEST.model, state),
         *(_task_id(n) if is_bought else None, _TASK_TEXT if is_bought else None, None),
         *(now - A_DAY, now - A_DAY, day_of(now - A_DAY), 4.0, None),
-        *(None, 0, 0.0),
+        *(None, 0, 0.0, terms_of(_REQUEST)),
     )
 
 

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import cast
 
 from pydantic import SecretStr
 
-from evolink_mcp.catalog.spec import ModelSpec, load_models
+from evolink_mcp.catalog.models import Catalogue, open_catalogue
+from evolink_mcp.catalog.spec import ChoiceRule, ModelSpec, load_models
+from evolink_mcp.catalog.summary import (
+    count_summary,
+    mask_summary,
+    prompt_summary,
+    references_summary,
+    size_summary,
+)
 from evolink_mcp.server.hosts import load_hosts
 from evolink_mcp.server.tools import make_tools
 from evolink_mcp.settings import Settings
@@ -20,6 +28,16 @@ HEAD = """\
 # Reference
 
 Written from the code by `make docs`; `make check` fails where it is out of date.
+"""
+
+
+MODELS = """\
+## Models
+
+What `EVOLINK_MODELS` may name; `all` stands for every one. Facts are from EvoLink's docs, see
+`evolink_mcp/catalog/image_models.toml` for the edition of each. A star marks models that the newest
+docs do not list. Credits are those of one picture (of one request where it makes several) in the
+docs' examples; without a figure no price is known, and the first purchase tells it.
 """
 
 
@@ -35,14 +53,17 @@ def main(words: Sequence[str]) -> int:
     return 1
 
 
-def _sections(models: dict[str, ModelSpec]) -> Iterator[str]:
+def _sections(models: Mapping[str, ModelSpec]) -> Iterator[str]:
     yield "## Tools\n"
-    yield from _tools(next(iter(models.values())))
+    yield from _tools(open_catalogue(("gpt-4o-image",)))
     yield "## Settings\n\nEnvironment variables of the server.\n"
     yield _table(("variable", "default", "what it is"), _settings())
-    yield "## Models\n"
+    yield MODELS
     yield _table(
-        ("model", "prompt", "sizes", "n", "reference images", "mask"),
+        (
+            *("model", "prompt", "sizes", "tiers", "n", "reference images", "mask"),
+            *("further fields", "not established", "credits"),
+        ),
         (_model(spec) for spec in models.values()),
     )
     yield (
@@ -52,8 +73,8 @@ def _sections(models: dict[str, ModelSpec]) -> Iterator[str]:
     yield _table(("host", "cuts a call off after", "progress extends that"), _hosts())
 
 
-def _tools(spec: ModelSpec) -> Iterator[str]:
-    for tool in make_tools(spec):
+def _tools(catalogue: Catalogue) -> Iterator[str]:
+    for tool in make_tools(catalogue):
         hints = tool.annotations
         spends = "reads only" if hints and hints.read_only_hint else "spends credits"
         yield f"### `{tool.name}`: {tool.title} ({spends})\n\n{tool.description}\n"
@@ -70,7 +91,7 @@ def _arguments(schema: dict[str, object]) -> Iterator[tuple[str, ...]]:
             for word in ("enum", "minimum", "maximum", "maxLength", "maxItems", "default")
             if word in rule
         ]
-        yield f"`{name}`", str(rule["type"]), "; ".join(limits), str(rule["description"])
+        yield f"`{name}`", str(rule["type"]), "; ".join(limits), str(rule.get("description", ""))
 
 
 def _settings() -> Iterator[tuple[str, ...]]:
@@ -80,21 +101,25 @@ def _settings() -> Iterator[tuple[str, ...]]:
 
 
 def _model(spec: ModelSpec) -> tuple[str, ...]:
-    references, mask = spec.image_urls, spec.mask_url
+    tiers = [f"{name}: {_plain(rule.values)}" for name, rule in _choices(spec) if rule]
+    params = [*spec.params, *(f"model_params.{name}" for name in spec.model_params)]
+    price = "" if spec.typical_credits is None else f"{spec.typical_credits:g}"
     return (
-        f"`{spec.id}`",
-        f"{spec.prompt.max_chars} characters",
-        _plain(spec.size.values),
-        _plain(spec.n.values),
-        (
-            f"at most {references.max_items}, {references.max_megabytes} MB each: "
-            f"{_plain(references.formats)}"
-        ),
-        (
-            f"{mask.format}, {mask.max_megabytes} MB, with {mask.reference_images} "
-            f"{mask.reference_format} of the same size; {mask.repaint} is drawn anew"
-        ),
+        f"`{spec.id}`{'' if spec.listed else ' *'}",
+        prompt_summary(spec).removeprefix("prompt").strip() or "yes",
+        size_summary(spec).removeprefix("size ") if spec.size else "",
+        "; ".join(tiers),
+        count_summary(spec).removeprefix("n "),
+        references_summary(spec).removeprefix("reference images "),
+        mask_summary(spec).removeprefix("mask "),
+        _plain(params),
+        _plain(sorted(spec.unknown)),
+        price,
     )
+
+
+def _choices(spec: ModelSpec) -> tuple[tuple[str, ChoiceRule | None], ...]:
+    return ("quality", spec.quality), ("resolution", spec.resolution)
 
 
 def _hosts() -> Iterator[tuple[str, ...]]:

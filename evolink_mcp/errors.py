@@ -8,6 +8,8 @@ Named by what the reader can do about it:
     + KeyMissing
     + JournalUnusable         the record of jobs is damaged, newer, locked or has no room
     + CapReached              today's credits are spent
+    + ConfirmationNeeded      the user has to agree first: ask, then again with confirm
+  x PurchaseDeclined          the host said no to it: tell the user, buy nothing
   x RefusedByEvolink          EvoLink answered with an error
     + RequestRejected         change the request
     + ContentBlocked          change prompt or reference images
@@ -15,6 +17,7 @@ Named by what the reader can do about it:
     + CreditExhausted         top up
     + AccessDenied            use what the key may use
     + TaskNotFound            check the task id
+    + FileQuotaReached        upload nothing for now: older uploads have to expire first
     + RateLimited             wait, then again
     + ServiceFailed           EvoLink is in trouble: later
   x NoUsableAnswer            the exchange itself broke
@@ -149,6 +152,22 @@ class CapReached(SettingInvalid):
 
 
 @dataclass(kw_only=True, eq=False)
+class ConfirmationNeeded(SettingInvalid):
+    """The operator wants the user to agree before credits are spent."""
+
+    code: str = "confirmation_needed"
+
+    setting: str = "EVOLINK_CONFIRM"
+
+
+@dataclass(kw_only=True, eq=False)
+class PurchaseDeclined(EvolinkError):
+    """The host was asked about a purchase and did not agree; the user may not have seen it."""
+
+    code: str = "declined"
+
+
+@dataclass(kw_only=True, eq=False)
 class RefusedByEvolink(EvolinkError):
     """EvoLink answered with an error: `status` is HTTP's, `said` is EvoLink's own text."""
 
@@ -202,6 +221,13 @@ class TaskNotFound(RefusedByEvolink):
     """EvoLink knows no such task, or no longer (404)."""
 
     code: str = "task_not_found"
+
+
+@dataclass(kw_only=True, eq=False)
+class FileQuotaReached(RefusedByEvolink):
+    """The account stores as many files as it may (Files API, 40003)."""
+
+    code: str = "file_quota_reached"
 
 
 @dataclass(kw_only=True, eq=False)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, cast
 from urllib.parse import urlsplit
@@ -20,6 +22,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from evolink_mcp.errors import KeyMissing, SettingInvalid
 
 _PREFIX = "EVOLINK_"
+
+BASE_URL = "https://api.evolink.ai"
+FILES_URL = "https://files-api.evolink.ai"
+"""EvoLink docs, every page."""
 
 _UNFILLED = re.compile(r"\$\{.*\}|\$\w+|%\w+%|<.*>|\{\{.*\}\}|__encrypted__:.*")
 """What hosts leave where they failed to fill a value in (seen in reports of users)."""
@@ -41,6 +47,28 @@ LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 Preview = Literal["preview", "full", "none"]
 """What an answer shows of a picture: a reduced one, the whole one, or nothing."""
+
+_ABOVE = re.compile(r"above:\s*(\d{1,9}(?:\.\d{1,6})?)")
+
+
+@dataclass(frozen=True, slots=True)
+class Confirm:
+    """When the user is asked before credits are spent."""
+
+    mode: Literal["never", "always", "above"] = "never"
+    above: float = 0.0
+    """Credits; a purchase that costs more is asked about."""
+
+    def needed(self, credits: float) -> bool:  # noqa: A002 - EvoLink's own word
+        """Tell whether a purchase of so many credits has to be confirmed."""
+        return self.mode == "always" or (self.mode == "above" and credits > self.above)
+
+    def __str__(self) -> str:
+        """Write it as it is set."""
+        return f"above:{self.above:g}" if self.mode == "above" else self.mode
+
+
+NEVER = Confirm()
 
 
 def is_unfilled(value: object) -> bool:
@@ -83,6 +111,25 @@ def _base_url(given: str) -> str:
     return value.rstrip("/")
 
 
+def _confirm(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    word = _bare(value).lower()
+    if word in {"never", "always"}:
+        return Confirm(cast("Literal['never', 'always']", word))
+    if found := _ABOVE.fullmatch(word):
+        return Confirm("above", float(found[1]))
+    msg = "must be never, always or above:N with N in credits, such as above:10"
+    raise ValueError(msg)
+
+
+def _folders(value: object) -> object:
+    """Read folders that are parted as in PATH, or by commas."""
+    if not isinstance(value, str):
+        return value
+    return [word for part in value.split(os.pathsep) for word in part.split(",") if _bare(word)]
+
+
 def _listed(value: object) -> object:
     if not isinstance(value, str):
         return value
@@ -105,6 +152,10 @@ def _folder(given: Path) -> Path:
         raise ValueError(msg) from None
 
 
+def _word(value: object) -> object:
+    return _bare(value) if isinstance(value, str) else value
+
+
 def _folded(value: object) -> object:
     return _bare(value).lower() if isinstance(value, str) else value
 
@@ -118,7 +169,9 @@ def _as_text(value: object) -> str:
     if isinstance(value, SecretStr):
         return value.get_secret_value()
     if isinstance(value, tuple):
-        return ",".join(cast("tuple[str, ...]", value))
+        words = tuple(map(str, cast("tuple[object, ...]", value)))
+        parted_by = os.pathsep if any(os.sep in word for word in words) else ","
+        return parted_by.join(words)
     return str(int(value)) if isinstance(value, bool) else str(value)
 
 
@@ -137,15 +190,33 @@ class Settings(BaseSettings):
         default=None, description="The EvoLink key, made at evolink.ai/dashboard/keys."
     )
     base_url: Annotated[str, AfterValidator(_base_url)] = Field(
-        default="https://api.evolink.ai", description="Where EvoLink's API is."
+        default=BASE_URL, description="Where EvoLink's API is."
+    )
+    files_url: Annotated[str, AfterValidator(_base_url)] | None = Field(
+        default=None,
+        description="Where EvoLink's Files API is, for pictures from this machine; "
+        "`https://files-api.evolink.ai` if unset, or `EVOLINK_BASE_URL` where that was changed.",
     )
     models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
         default=("gpt-4o-image",),
-        description="Image models to offer; one for now.",
+        description="Image models to offer: ids, parted by commas, or `all`. An id that the table "
+        "does not know is offered with the loosest rules.",
+    )
+    default_model: Annotated[str | None, BeforeValidator(_word)] = Field(
+        default=None,
+        description="The model of a call that names none; the first of `EVOLINK_MODELS` if unset.",
     )
     output_dir: Annotated[Path, AfterValidator(_folder)] | None = Field(
         default=None,
         description="Folder for the pictures; `evolink` in the user's picture folder if unset.",
+    )
+    input_dirs: Annotated[
+        tuple[Annotated[Path, AfterValidator(_folder)], ...], NoDecode, BeforeValidator(_folders)
+    ] = Field(
+        default=(),
+        description="Folders whose pictures may be used as reference images, parted as in PATH or "
+        "by commas. Such a file is uploaded to EvoLink and public for 72 hours to whoever has its "
+        "address. Pictures in the output folder may always be used.",
     )
     data_dir: Annotated[Path, AfterValidator(_folder)] | None = Field(
         default=None,
@@ -158,6 +229,11 @@ class Settings(BaseSettings):
         allow_inf_nan=False,
         description="Credits that may be spent on one day, a hard cap over all servers that share "
         "the data folder; no cap if unset.",
+    )
+    confirm: Annotated[Confirm, NoDecode, BeforeValidator(_confirm)] = Field(
+        default=NEVER,
+        description="When the user is asked before credits are spent: `never`, `always`, or "
+        "`above:N` for purchases of more than N credits.",
     )
     wait_seconds: float = Field(
         default=45.0,
@@ -204,7 +280,8 @@ class Settings(BaseSettings):
 
     def aimed_at(self, base_url: str, *, key: str) -> Settings:
         """Return the same settings for a sandbox."""
-        return self.model_copy(update={"base_url": base_url, "api_key": SecretStr(key)})
+        update = {"base_url": base_url, "files_url": None, "api_key": SecretStr(key)}
+        return self.model_copy(update=update)
 
     def environment(self) -> dict[str, str]:
         """Return what was set as environment variables, for a server to be started."""
@@ -214,6 +291,12 @@ class Settings(BaseSettings):
             for name, value in values.items()
             if value is not None
         }
+
+    def files_address(self) -> str:
+        """Return where files are uploaded to: never to EvoLink while a sandbox is in use."""
+        if self.files_url is not None:
+            return self.files_url
+        return FILES_URL if self.base_url == BASE_URL else self.base_url
 
     def picture_folder(self) -> Path:
         """Return the folder for pictures, not yet made."""

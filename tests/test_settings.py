@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from string import ascii_letters, digits
@@ -11,13 +12,17 @@ from platformdirs import user_data_path, user_pictures_path
 from pydantic import SecretStr, ValidationError
 
 from evolink_mcp.errors import KeyMissing, SettingInvalid
-from evolink_mcp.settings import Settings, is_unfilled, read_settings
+from evolink_mcp.settings import Confirm, Settings, is_unfilled, read_settings
 
 KEY = "sk-evo-4fQ8sT2vXw7yZ1bC3dE5"
 
 DEFAULTS: Mapping[str, object] = {
     "api_key": None,
     "base_url": "https://api.evolink.ai",
+    "files_url": None,
+    "default_model": None,
+    "input_dirs": (),
+    "confirm": Confirm(),
     "models": ("gpt-4o-image",),
     "output_dir": None,
     "data_dir": None,
@@ -135,6 +140,14 @@ def test_nothing_needs_to_be_set() -> None:
         ("EVOLINK_MODELS", "gpt-4o-image", ("gpt-4o-image",)),
         ("EVOLINK_MODELS", " gpt-4o-image, z-image-turbo ,", ("gpt-4o-image", "z-image-turbo")),
         ("EVOLINK_MODELS", "all", ("all",)),
+        ("EVOLINK_FILES_URL", "https://files.example/", "https://files.example"),
+        ("EVOLINK_DEFAULT_MODEL", ' "gpt-image-2" ', "gpt-image-2"),
+        ("EVOLINK_INPUT_DIRS", "/a", (Path("/a"),)),
+        ("EVOLINK_INPUT_DIRS", f"/a{os.pathsep} /b,{os.pathsep}", (Path("/a"), Path("/b"))),
+        ("EVOLINK_CONFIRM", "never", Confirm()),
+        ("EVOLINK_CONFIRM", " Always ", Confirm("always")),
+        ("EVOLINK_CONFIRM", "above:10", Confirm("above", 10.0)),
+        ("EVOLINK_CONFIRM", "above: 2.5", Confirm("above", 2.5)),
         ("EVOLINK_DAILY_CREDITS", "0", 0.0),
         ("EVOLINK_DAILY_CREDITS", "12.5", 12.5),
         ("EVOLINK_WAIT_SECONDS", "0", 0.0),
@@ -244,6 +257,12 @@ def test_only_text_can_be_unfilled(value: object) -> None:
         ("EVOLINK_MODELS", ","),
         ("EVOLINK_OUTPUT_DIR", "~nobody-of-that-name/pictures"),
         ("EVOLINK_DATA_DIR", "~nobody-of-that-name/data"),
+        ("EVOLINK_FILES_URL", "http://files.example"),
+        ("EVOLINK_INPUT_DIRS", "pictures\nof mine"),
+        ("EVOLINK_CONFIRM", "sometimes"),
+        ("EVOLINK_CONFIRM", "above"),
+        ("EVOLINK_CONFIRM", "above:-1"),
+        ("EVOLINK_CONFIRM", "above:inf"),
         ("EVOLINK_DAILY_CREDITS", "-1"),
         ("EVOLINK_DAILY_CREDITS", "inf"),
         ("EVOLINK_DAILY_CREDITS", "nan"),
@@ -295,7 +314,11 @@ def test_what_was_set_comes_back_as_the_same_environment(tmp_path: Path) -> None
     variables = {
         "EVOLINK_API_KEY": KEY,
         "EVOLINK_BASE_URL": "https://gateway.example",
+        "EVOLINK_FILES_URL": "https://files.example",
         "EVOLINK_MODELS": "gpt-4o-image,z-image-turbo",
+        "EVOLINK_DEFAULT_MODEL": "z-image-turbo",
+        "EVOLINK_INPUT_DIRS": f"{tmp_path}{os.pathsep}{tmp_path / 'in'}",
+        "EVOLINK_CONFIRM": "above:2.5",
         "EVOLINK_OUTPUT_DIR": str(tmp_path),
         "EVOLINK_DATA_DIR": str(tmp_path / "data"),
         "EVOLINK_DAILY_CREDITS": "50.0",
@@ -320,6 +343,30 @@ def test_settings_can_be_aimed_at_a_sandbox() -> None:
         "EVOLINK_PREVIEW": "full",
     }
     assert settings.require_key() == KEY
+
+
+@pytest.mark.parametrize(
+    ("variables", "address"),
+    [
+        ({}, "https://files-api.evolink.ai"),
+        ({"EVOLINK_BASE_URL": "http://127.0.0.1:8765"}, "http://127.0.0.1:8765"),
+        ({"EVOLINK_FILES_URL": "https://files.example"}, "https://files.example"),
+    ],
+)
+def test_files_never_go_to_evolink_while_another_is_in_use(
+    variables: dict[str, str], address: str
+) -> None:
+    assert read_with(variables).files_address() == address
+
+
+def test_files_go_to_the_sandbox_that_settings_are_aimed_at() -> None:
+    settings = read_with({"EVOLINK_FILES_URL": "https://files.example"})
+    assert settings.aimed_at("http://127.0.0.1:1", key="k").files_address() == "http://127.0.0.1:1"
+
+
+def test_a_purchase_is_confirmed_from_what_the_operator_has_set() -> None:
+    assert [Confirm().needed(1e9), Confirm("always").needed(0)] == [False, True]
+    assert [Confirm("above", 10).needed(price) for price in (9, 10, 10.1)] == [False, False, True]
 
 
 def test_every_setting_is_described() -> None:

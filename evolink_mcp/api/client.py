@@ -1,24 +1,34 @@
-"""The two endpoints: buy a task, read a task."""
+"""The image endpoints and the account: buy a task, read a task, ask what is left."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
+from types import MappingProxyType
+from typing import TypeVar
 from urllib.parse import quote
 
 import anyio
 import httpx2 as httpx
 
 from evolink_mcp import __version__
+from evolink_mcp.api.account import Credits, read_credits, read_models
 from evolink_mcp.api.network import Network, Sleep
 from evolink_mcp.api.pace import Pace
-from evolink_mcp.api.refusals import is_error_body, refusal_of
+from evolink_mcp.api.refusals import NOTHING_THERE, Advices, is_error_body, refusal_of
 from evolink_mcp.api.retry import repeat_safely
 from evolink_mcp.api.wire import Task, TaskId, read_object, read_task, unreadable
 from evolink_mcp.catalog.request import ImageRequest
-from evolink_mcp.errors import AnswerLost, EvolinkError, NeverSent, NoUsableAnswer
+from evolink_mcp.errors import (
+    AnswerLost,
+    AnswerUnreadable,
+    EvolinkError,
+    NeverSent,
+    NoUsableAnswer,
+    RefusedByEvolink,
+)
 
 READ_TIMEOUT = httpx.Timeout(15.0, connect=10.0)
 """Seconds for reading a task, as EvoLink's own clients have it."""
@@ -32,6 +42,13 @@ TOTAL_TIMEOUT = 45.0
 
 MAX_ANSWER_BYTES = 1_000_000
 """Longest answer that is read; a task is a few hundred bytes."""
+
+_USUAL: Advices = MappingProxyType({})
+_NOT_A_TASK: Advices = MappingProxyType({"404": NOTHING_THERE})
+_NOT_TOLD = (403, 404, 405)
+"""Statuses of an endpoint that is not there, or not for this key."""
+
+_Read = TypeVar("_Read")
 
 _NEVER_SENT = (
     httpx.ConnectError,
@@ -65,15 +82,13 @@ class EvolinkApi:
             RefusedByEvolink: EvoLink answered with an error.
             NoUsableAnswer: `NeverSent`, or the outcome is not known.
         """
-        return await _ask(
-            self.purchases,
-            self.purchases.build_request(
-                "POST",
-                "/v1/images/generations",
-                json=request.body(),
-                headers={"Idempotency-Key": idempotency_key},
-            ),
+        purchase = self.purchases.build_request(
+            "POST",
+            "/v1/images/generations",
+            json=request.body(),
+            headers={"Idempotency-Key": idempotency_key},
         )
+        return read_task(await exchange(self.purchases, purchase, within=TOTAL_TIMEOUT))
 
     async def task(self, task_id: TaskId) -> Task:
         """Read a task (EvoLink docs, "Query Task Status"); repeated where that may help.
@@ -82,18 +97,54 @@ class EvolinkApi:
             RefusedByEvolink: EvoLink answered with an error.
             NoUsableAnswer: No readable answer came, in several tries.
         """
-        path = f"/v1/tasks/{quote(task_id, safe='')}"
 
-        async def ask() -> Task:
-            await self.pace.turn()
-            try:
-                task = await _ask(self.reads, self.reads.build_request("GET", path))
-            except EvolinkError as error:
-                self.pace.refused(error)
-                raise
+        def read(body: bytes) -> Task:
+            task = read_task(body)
             if task.id != task_id:
                 raise unreadable("it is about another task")
             return task
+
+        return await self._ask(f"/v1/tasks/{quote(task_id, safe='')}", read=read)
+
+    async def credits(self) -> Credits:
+        """Read the balance (EvoLink docs, "Query Credits"); repeated where that may help.
+
+        Raises:
+            RefusedByEvolink: EvoLink answered with an error.
+            NoUsableAnswer: No readable answer came, in several tries.
+        """
+        return await self._ask("/v1/credits", read=read_credits, advices=_NOT_A_TASK)
+
+    async def models(self) -> frozenset[str] | None:
+        """Read which models the key may use (vendor client); repeated where that may help.
+
+        None where EvoLink does not tell: no documentation promises this endpoint.
+
+        Raises:
+            RefusedByEvolink: EvoLink answered with an error.
+            NoUsableAnswer: No answer came, in several tries.
+        """
+        try:
+            return await self._ask("/v1/models", read=read_models)
+        except AnswerUnreadable:
+            return None
+        except RefusedByEvolink as refusal:
+            if refusal.status in _NOT_TOLD:
+                return None
+            raise
+
+    async def _ask(
+        self, path: str, *, read: Callable[[bytes], _Read], advices: Advices = _USUAL
+    ) -> _Read:
+        async def ask() -> _Read:
+            await self.pace.turn()
+            request = self.reads.build_request("GET", path)
+            try:
+                body = await exchange(self.reads, request, within=TOTAL_TIMEOUT, advices=advices)
+            except EvolinkError as error:
+                self.pace.refused(error)
+                raise
+            return read(body)
 
         return await repeat_safely(ask, sleep=self.sleep)
 
@@ -101,15 +152,10 @@ class EvolinkApi:
 @asynccontextmanager
 async def connect(base_url: str, *, key: str, network: Network) -> AsyncGenerator[EvolinkApi]:
     """Open the clients of one key."""
-    headers = {
-        "Authorization": f"Bearer {key}",
-        "User-Agent": f"evolink-mcp/{__version__}",
-        "Accept": "application/json",
-    }
     client = partial(
         httpx.AsyncClient,
         base_url=base_url,
-        headers=headers,
+        headers=headers_of(key),
         transport=network.transport,
         verify=network.tls,
     )
@@ -121,9 +167,32 @@ async def connect(base_url: str, *, key: str, network: Network) -> AsyncGenerato
         yield EvolinkApi(reads, purchases, network.sleep, Pace(network.sleep, network.clock))
 
 
-async def _ask(client: httpx.AsyncClient, request: httpx.Request) -> Task:
+def headers_of(key: str) -> dict[str, str]:
+    """Return the headers of every request to EvoLink."""
+    return {
+        "Authorization": f"Bearer {key}",
+        "User-Agent": f"evolink-mcp/{__version__}",
+        "Accept": "application/json",
+    }
+
+
+async def exchange(
+    client: httpx.AsyncClient,
+    request: httpx.Request,
+    *,
+    within: float,
+    advices: Advices = _USUAL,
+) -> bytes:
+    """Send one request, and return the body of EvoLink's answer if it is a success.
+
+    `within` is how many seconds the whole exchange may take, however slowly it trickles.
+
+    Raises:
+        RefusedByEvolink: EvoLink answered with an error, whatever the HTTP status.
+        NoUsableAnswer: `NeverSent`, or what became of the request is not known.
+    """
     try:
-        with anyio.fail_after(TOTAL_TIMEOUT):
+        with anyio.fail_after(within):
             response = await client.send(request, stream=True)
             try:
                 body = await _read_body(response)
@@ -131,7 +200,8 @@ async def _ask(client: httpx.AsyncClient, request: httpx.Request) -> Task:
                 await response.aclose()
     except (httpx.HTTPError, OSError) as error:
         raise translated(error) from error
-    return _task_in(response, body)
+    _require_success(response, body, advices=advices)
+    return body
 
 
 async def _read_body(response: httpx.Response) -> bytes:
@@ -143,18 +213,11 @@ async def _read_body(response: httpx.Response) -> bytes:
     return bytes(body)
 
 
-def _task_in(response: httpx.Response, body: bytes) -> Task:
-    if not response.is_success:
-        raise _not_a_success(response, body)
-    if is_error_body(read_object(body)):
-        raise refusal_of(response, body)
-    return read_task(body)
-
-
-def _not_a_success(response: httpx.Response, body: bytes) -> Exception:
-    if response.is_error:
-        return refusal_of(response, body)
-    return unreadable(f"it is HTTP {response.status_code}, a redirect or the like")
+def _require_success(response: httpx.Response, body: bytes, *, advices: Advices) -> None:
+    if not response.is_success and not response.is_error:
+        raise unreadable(f"it is HTTP {response.status_code}, a redirect or the like")
+    if response.is_error or is_error_body(read_object(body)):
+        raise refusal_of(response, body, advices=advices)
 
 
 def translated(error: httpx.HTTPError | OSError) -> NoUsableAnswer:

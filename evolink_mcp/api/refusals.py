@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from types import MappingProxyType
 from typing import cast
 
 import httpx2 as httpx
@@ -67,71 +68,77 @@ _SECONDS = re.compile(r"[0-9]+(?:\.[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
-class _Advice:
+class Advice:
+    """What a refusal is to us: the error, what it means, and what to do about it."""
+
     kind: type[RefusedByEvolink]
     meaning: str
     next_step: str
 
 
-_REJECTED = _Advice(
+Advices = Mapping[str, Advice]
+"""Advice by EvoLink's code or by HTTP status, for a call where the usual one does not fit."""
+
+
+_REJECTED = Advice(
     RequestRejected,
     "EvoLink does not accept this request",
     "Change what EvoLink names and call again.",
 )
-_NOTHING_THERE = _Advice(
+NOTHING_THERE = Advice(
     RequestRejected,
     "There is nothing at this address of EvoLink's",
     "Ask the user to check EVOLINK_BASE_URL.",
 )
-_BLOCKED = _Advice(
+_BLOCKED = Advice(
     ContentBlocked,
     "EvoLink's content filter blocked the request",
     "Change the prompt or the reference images; the same request will be blocked again.",
 )
-_NO_ROUTE = _Advice(
+_NO_ROUTE = Advice(
     ServiceFailed,
     "EvoLink cannot reach this model at the moment",
     "Try again in some minutes.",
 )
-_FAILED = _Advice(
+_FAILED = Advice(
     ServiceFailed,
     "EvoLink has an internal error",
     "Try again in some minutes.",
 )
-_BY_STATUS: Mapping[int, _Advice] = {
-    401: _Advice(
+_BY_STATUS: Mapping[int, Advice] = {
+    401: Advice(
         KeyRejected,
         "EvoLink does not accept the API key: it is wrong, disabled or expired",
         "Ask the user to put a working key into EVOLINK_API_KEY "
         "(keys are made at evolink.ai/dashboard/keys) and to restart this server.",
     ),
-    402: _Advice(
+    402: Advice(
         CreditExhausted,
         "There are too few EvoLink credits for this request",
         "Ask the user to top up at evolink.ai, or to raise the limit of this key; "
         "do not call again before that.",
     ),
-    403: _Advice(
+    403: Advice(
         AccessDenied,
         "The API key may not do this: another account's task, or a model it has no access to",
         "Ask the user to check what this key is allowed at evolink.ai/dashboard/keys.",
     ),
-    404: _Advice(
+    404: Advice(
         TaskNotFound,
         "EvoLink knows no such task, or it has expired",
         "Check the task id; tasks and their links do not live for ever.",
     ),
-    413: _Advice(
+    413: Advice(
         RequestRejected,
         "The request is too large for EvoLink",
         "Shorten the prompt or use fewer or smaller reference images.",
     ),
-    415: _Advice(
+    415: Advice(
         RequestRejected,
         "EvoLink does not accept this type of media",
         "Use reference images of type JPEG, PNG or WebP.",
     ),
-    429: _Advice(
+    429: Advice(
         RateLimited,
         "EvoLink takes no more requests at the moment (rate limit)",
         "Wait a little and call again.",
@@ -139,12 +146,16 @@ _BY_STATUS: Mapping[int, _Advice] = {
 }
 
 
-def refusal_of(response: httpx.Response, body: bytes) -> RefusedByEvolink:
-    """Sort an error answer, of whatever shape, into our errors."""
+def refusal_of(
+    response: httpx.Response, body: bytes, *, advices: Advices = MappingProxyType({})
+) -> RefusedByEvolink:
+    """Sort an error answer, of whatever shape, into our errors; `advices` come first."""
     fields = _error_fields(body)
     status = _status(response.status_code, fields)
     upstream_code = _code(fields)
-    advice = _advice(status, upstream_code, buying=response.request.method == "POST")
+    special = advices.get(upstream_code) or advices.get(str(status))
+    buying = response.request.method == "POST"
+    advice = special or _advice(status, upstream_code, buying=buying)
     wait = retry_after(response.headers)
     said = _word(fields, "message", "msg", "error_description", "error")
     return advice.kind(
@@ -211,7 +222,7 @@ def _status(status: int, fields: Mapping[str, object]) -> int:
     return _STATUS_OF_CODE.get(code, number)
 
 
-def _advice(status: int, code: str, *, buying: bool) -> _Advice:
+def _advice(status: int, code: str, *, buying: bool) -> Advice:
     if code in MODERATION_CODES and status < 500:  # noqa: PLR2004
         return _BLOCKED
     if code in ROUTE_CODES:
@@ -219,7 +230,7 @@ def _advice(status: int, code: str, *, buying: bool) -> _Advice:
     if status >= 500:  # noqa: PLR2004
         return _FAILED
     if status == 404 and buying:  # noqa: PLR2004
-        return _NOTHING_THERE
+        return NOTHING_THERE
     return _BY_STATUS.get(status, _REJECTED)
 
 

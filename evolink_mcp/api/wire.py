@@ -57,11 +57,11 @@ def _percent(value: object, read: ValidatorFunctionWrapHandler) -> float:
 def _links(value: object) -> tuple[str, ...]:
     """Keep the addresses in a list; a lone text is a list of one."""
     items = cast("Sequence[object]", value) if isinstance(value, list | tuple) else [value]
-    links = (_link(item) for item in items if isinstance(item, str))
+    links = (web_address(item) for item in items if isinstance(item, str))
     return tuple(link for link in links if link)
 
 
-def _link(text: str) -> str:
+def web_address(text: str) -> str:
     """Return a web address in plain ASCII without white space; empty for anything else.
 
     What is not allowed in an address is percent-encoded, so that no link can bring lines
@@ -79,7 +79,7 @@ def _image_links(value: object) -> tuple[str, ...]:
     return _links([item.get("image_url") for item in objects])
 
 
-def _model_name(value: object) -> str | None:
+def model_name(value: object) -> str | None:
     """Keep a model's id; anything else that may stand in its place counts as none."""
     return value if isinstance(value, str) and _MODEL_NAME.fullmatch(value) else None
 
@@ -94,47 +94,51 @@ def _text(value: object) -> str:
     return str(value) if isinstance(value, str | int | float) else ""
 
 
-_Lenient = WrapValidator(_absent_if_unfit)
-_Finite = Annotated[float, Field(allow_inf_nan=False)]
-_Number = Annotated[_Finite | None, _Lenient]
-_Text = Annotated[str, BeforeValidator(_text)]
+Lenient = WrapValidator(_absent_if_unfit)
+"""Reads a field that does not fit as absent."""
+
+Finite = Annotated[float, Field(allow_inf_nan=False)]
+Number = Annotated[Finite | None, Lenient]
+Text = Annotated[str, BeforeValidator(_text)]
 
 
-class _Answer(BaseModel):
+class Answer(BaseModel):
+    """An answer of EvoLink's; what is not known of it is left aside."""
+
     model_config = ConfigDict(frozen=True, extra="ignore")
 
 
-class TaskError(_Answer):
+class TaskError(Answer):
     """Why a task failed, in EvoLink's words (EvoLink docs, "Query Task Status")."""
 
-    code: _Text = ""
-    message: _Text = ""
+    code: Text = ""
+    message: Text = ""
 
 
-class Task(_Answer):
+class Task(Answer):
     """One task as EvoLink last told it."""
 
     id: str
     """The only thing that must be kept."""
     status: Annotated[str, BeforeValidator(_status_word)] = "pending"
-    progress: Annotated[_Finite, WrapValidator(_percent)] = 0.0
+    progress: Annotated[Finite, WrapValidator(_percent)] = 0.0
     """Percent, 0 to 100."""
-    model: Annotated[str | None, BeforeValidator(_model_name)] = None
+    model: Annotated[str | None, BeforeValidator(model_name)] = None
     """The model really used."""
-    created: _Number = None
+    created: Number = None
     """Unix seconds."""
-    estimated_seconds: _Number = Field(
+    estimated_seconds: Number = Field(
         default=None, validation_alias=AliasPath("task_info", "estimated_time")
     )
-    credits_reserved: _Number = Field(
+    credits_reserved: Number = Field(
         default=None, validation_alias=AliasPath("usage", "credits_reserved")
     )
-    credits_used: _Number = Field(default=None, validation_alias=AliasPath("usage", "credits_used"))
+    credits_used: Number = Field(default=None, validation_alias=AliasPath("usage", "credits_used"))
     """Vendor client."""
     results: Annotated[tuple[str, ...], BeforeValidator(_links)] = ()
     result_data: Annotated[tuple[str, ...], BeforeValidator(_image_links)] = ()
     """Vendor client: a fallback behind `results`."""
-    error: Annotated[TaskError | None, _Lenient] = None
+    error: Annotated[TaskError | None, Lenient] = None
 
     @property
     def links(self) -> tuple[str, ...]:

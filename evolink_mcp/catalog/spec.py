@@ -1,17 +1,31 @@
-"""One image model's rules, as data."""
+"""One image model's rules, as data.
+
+A key that is missing says that no such limit is stated, a whole field that is missing that
+the model takes no such field, unless `unknown` names it: then its rule is not established,
+and any value of its plain type passes.
+"""
 
 from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
+from functools import cache
 from importlib.resources import files
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from evolink_mcp.errors import InvalidRequest, Problem
-
 MEGABYTE = 1_000_000
 """Bytes; the smaller of the two megabytes that the docs may mean."""
+
+UNKNOWN_CREDITS = 10.0
+"""Credits to expect of a picture whose price nobody has told; rather too many than too few."""
+
+Operation = Literal["generate", "edit", "layerize", "follow_up"]
+"""What a model does: draw, change the references it needs, part a picture into layers, or go
+on from an earlier result."""
+
+Scalar = str | int | float | bool
 
 
 class _Fact(BaseModel):
@@ -19,63 +33,133 @@ class _Fact(BaseModel):
 
 
 class PromptRule(_Fact):
-    """How long a prompt may be, in characters."""
+    """How long a prompt may be: characters, bytes of UTF-8, tokens (which EvoLink counts)."""
 
-    max_chars: int
+    max_chars: int | None = None
+    max_bytes: int | None = None
+    max_tokens: int | None = None
+
+
+class CustomSize(_Fact):
+    """Free sizes as `WIDTHxHEIGHT`, in pixels; areas are width times height."""
+
+    step: int = 1
+    edge_min: int = 1
+    edge_max: int | None = None
+    area_min: int | None = None
+    area_max: int | None = None
+    ratio_max: float | None = None
+    """The longer edge over the shorter one."""
+    only_alone: bool = False
+    """Whether such a size goes with n = 1 only."""
 
 
 class SizeRule(_Fact):
-    """The accepted words for a size, and the pixels a ratio stands for."""
+    """The accepted words for a size, and which free sizes are accepted beside them."""
+
+    values: tuple[str, ...] = ()
+    default: str | None = None
+    custom: CustomSize | None = None
+
+
+class ChoiceRule(_Fact):
+    """The accepted words for `quality` or `resolution`."""
 
     values: tuple[str, ...]
-    pixels: Mapping[str, str]
-
-    def pixel_size(self, size: str | None) -> tuple[int, int]:
-        """Return width and height in pixels; the first value where the caller left it open."""
-        word = size or self.values[0]
-        width, height = self.pixels.get(word, word).split("x")
-        return int(width), int(height)
+    selects: Literal["resolution", "effort", "mode"]
+    default: str | None = None
+    ignores_case: bool = False
 
 
 class CountRule(_Fact):
     """How many pictures one request may ask for."""
 
-    values: tuple[int, ...]
+    minimum: int
+    maximum: int
+    values: tuple[int, ...] = ()
+    """Where not every number between the two is accepted."""
+    default: int | None = None
+    reliable: bool = True
+    """False where fewer pictures than asked for may come."""
+    max_with_references: int | None = None
+    """Reference images and pictures together."""
+
+    @property
+    def accepted(self) -> tuple[int, ...]:
+        """Every accepted number."""
+        return self.values or tuple(range(self.minimum, self.maximum + 1))
 
 
 class ReferenceRule(_Fact):
-    """How many reference images, of what file types, how large each in megabytes."""
+    """How many reference images, of what types, how large; sides in pixels."""
 
-    max_items: int
-    max_megabytes: int
-    formats: tuple[str, ...]
+    min_items: int = 0
+    max_items: int | None = None
+    max_megabytes: int | None = None
+    formats: tuple[str, ...] = ()
+    """File endings; none where they are not stated."""
+    min_side: int | None = None
+    max_side: int | None = None
+    min_pixels: int | None = None
+    max_pixels: int | None = None
+    ratio_max: float | None = None
+    max_people: int | None = None
 
     @property
-    def max_bytes(self) -> int:
+    def max_bytes(self) -> int | None:
         """The limit of one reference image, in bytes."""
-        return self.max_megabytes * MEGABYTE
+        return self.max_megabytes * MEGABYTE if self.max_megabytes else None
 
 
 class MaskRule(_Fact):
     """What a mask must be; it always has the size of its reference image."""
 
-    format: str
-    max_megabytes: int
-    reference_images: int
-    reference_format: str
-    repaint: str
+    format: str = "png"
+    max_megabytes: int | None = None
+    same_size: bool = True
+    alpha: bool = False
+    reference_format: str | None = None
+    max_reference_images: int | None = None
+    repaint: str = ""
+    """Which of its pixels are drawn anew; this differs between families."""
 
     @property
-    def max_bytes(self) -> int:
+    def max_bytes(self) -> int | None:
         """The limit of the mask's file, in bytes."""
-        return self.max_megabytes * MEGABYTE
+        return self.max_megabytes * MEGABYTE if self.max_megabytes else None
 
 
 class CallbackRule(_Fact):
-    """What a callback address must be."""
+    """What a callback address must be (EvoLink docs, `callback_url`, the same on every page)."""
 
-    scheme: str
-    max_chars: int
+    scheme: str = "https"
+    max_chars: int = 2048
+
+
+class ParamRule(_Fact):
+    """A further field: its JSON type, its accepted values, its bounds.
+
+    `maximum` is a number of characters where the type is `string`.
+    """
+
+    type: Literal["string", "integer", "boolean", "array", "object"] | None = None
+    values: tuple[str, ...] = ()
+    minimum: int | None = None
+    maximum: int | None = None
+    default: Scalar | None = None
+
+
+class Condition(_Fact):
+    """What a value of one field asks of another, or of the reference images."""
+
+    field: str
+    is_: str
+    needs: str
+    """The other field, or `image_urls`."""
+    values: tuple[str, ...] = ()
+    """What the other field must be; left out, it must be one of these too, or its default."""
+    references: int | None = None
+    reference_format: str | None = None
 
 
 class ModelSpec(_Fact):
@@ -83,32 +167,83 @@ class ModelSpec(_Fact):
 
     id: str
     title: str
-    typical_credits: float
-    prompt: PromptRule
-    size: SizeRule
-    n: CountRule
-    image_urls: ReferenceRule
-    mask_url: MaskRule
-    callback_url: CallbackRule
+    edition: str = ""
+    listed: bool = True
+    """Whether EvoLink's newest docs still list it."""
+    beta: bool = False
+    known: bool = True
+    """False for an id that the table does not hold."""
+    operation: Operation = "generate"
+    required: tuple[str, ...] = ()
+    """Fields; a dotted name is nested in `model_params`."""
+    typical_credits: float | None = None
+    prompt: PromptRule | None = None
+    size: SizeRule | None = None
+    quality: ChoiceRule | None = None
+    resolution: ChoiceRule | None = None
+    n: CountRule | None = None
+    outputs: int | None = None
+    """Pictures of one request where there is no `n`."""
+    image_urls: ReferenceRule | None = None
+    mask_url: MaskRule | None = None
+    callback_url: CallbackRule = CallbackRule()
+    params: Mapping[str, ParamRule] = {}
+    """Further fields of the body."""
+    model_params: Mapping[str, ParamRule] = {}
+    """Fields inside the body's `model_params`."""
+    unknown: frozenset[str] = frozenset()
+    """Fields whose rule is not established."""
+    conditions: tuple[Condition, ...] = ()
+
+    @property
+    def expected_credits(self) -> float:
+        """What to expect of one picture, in credits, as long as no price was seen."""
+        return UNKNOWN_CREDITS if self.typical_credits is None else self.typical_credits
+
+    def takes(self, field: str) -> bool:
+        """Tell whether the model has a field of that name, if only with an unknown rule."""
+        return field in self.unknown or field in self.params or bool(getattr(self, field, None))
 
 
 _TABLE = TypeAdapter(dict[str, dict[str, object]])
 
 
-def load_models() -> dict[str, ModelSpec]:
+@cache
+def load_models() -> Mapping[str, ModelSpec]:
     """Read the catalogue that is part of the package, by model id."""
+    return {name: _spec(name, facts) for name, facts in _read_table().items() if "title" in facts}
+
+
+@cache
+def load_successors() -> Mapping[str, str]:
+    """Read which model took the place of one that EvoLink has withdrawn."""
+    return {
+        name: str(facts["now"]) for name, facts in _read_table().items() if "title" not in facts
+    }
+
+
+@cache
+def _read_table() -> dict[str, dict[str, object]]:
     text = files("evolink_mcp.catalog").joinpath("image_models.toml").read_text("utf-8")
-    table = _TABLE.validate_python(tomllib.loads(text))
-    return {name: ModelSpec.model_validate({"id": name, **facts}) for name, facts in table.items()}
+    return _TABLE.validate_python(tomllib.loads(text))
 
 
-def find_model(models: Mapping[str, ModelSpec], name: str) -> ModelSpec:
-    """Return the model of that id.
+def _spec(name: str, facts: Mapping[str, object]) -> ModelSpec:
+    return ModelSpec.model_validate({"id": name, **facts})
 
-    Raises:
-        InvalidRequest: No such model; the error names those there are.
-    """
-    if name in models:
-        return models[name]
-    problem = Problem("model", f"{name!r} is not an enabled model", ", ".join(models))
-    raise InvalidRequest(problems=(problem,))
+
+def unknown_model(name: str) -> ModelSpec:
+    """Return the loosest rules, for a model that the table does not hold."""
+    models = load_models().values()
+    params = {
+        field: ParamRule(type=rule.type) for each in models for field, rule in each.params.items()
+    }
+    fields = ("prompt", "size", "quality", "resolution", "n", "image_urls", "mask_url")
+    return ModelSpec(
+        id=name,
+        title=name,
+        known=False,
+        listed=False,
+        unknown=frozenset((*fields, "model_params", "outputs")),
+        params=params,
+    )

@@ -6,7 +6,7 @@ import logging
 import sys
 from functools import partial
 from pathlib import Path
-from typing import TypedDict, Unpack
+from typing import Unpack
 
 import anyio
 import click
@@ -14,6 +14,7 @@ import click
 from evolink_mcp import __version__
 from evolink_mcp.cli.serve import SANDBOX_KEY, SANDBOX_SPEED, serve
 from evolink_mcp.cli.tasks import tasks
+from evolink_mcp.cli.wanted import Fields, read_wanted
 from evolink_mcp.errors import EvolinkError
 from evolink_mcp.logs import configure_logging
 from evolink_mcp.settings import Settings, read_settings
@@ -67,22 +68,25 @@ def commands(context: click.Context) -> None:
 commands.add_command(tasks)
 
 
-class _Fields(TypedDict, total=False):
-    """Options that go to the tool as they are."""
-
-    size: str | None
-    n: str | None
-    image_urls: tuple[str, ...]
-    mask_url: str | None
-
-
+_model = click.option("-m", "--model", help="Image model; the first of EVOLINK_MODELS if left out.")
 _size = click.option("--size", help="Ratio or pixels, such as 3:2 or 1024x1536.")
-_n = click.option("-n", "--n", "n", help="How many pictures: 1, 2 or 4.")
+_n = click.option("-n", "--n", "n", help="How many pictures.")
+_others = click.option(
+    "--set",
+    "others",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A further field of the model, such as quality=high or model_params.speed=draft; "
+    "repeatable.",
+)
 _reference = click.option(
-    "--reference", "image_urls", multiple=True, help="Address of a picture to edit; repeatable."
+    "--reference",
+    "image_urls",
+    multiple=True,
+    help="Address or file of a picture to edit; repeatable.",
 )
 _mask = click.option(
-    "--mask", "mask_url", help="Address of a PNG; what is white in it is drawn anew."
+    "--mask", "mask_url", help="Address or file of a PNG that marks what is drawn anew."
 )
 _folder = click.option(
     "--output-dir",
@@ -93,8 +97,12 @@ _folder = click.option(
 
 @commands.command()
 @click.argument("prompt", default=DEMO_PROMPT)
+@_model
 @_size
 @_n
+@_reference
+@_mask
+@_others
 @_folder
 @click.option(
     "--speed",
@@ -111,36 +119,39 @@ def demo(
     prompt: str,
     output_dir: Path | None,
     speed: float,
-    **fields: Unpack[_Fields],
+    **fields: Unpack[Fields],
 ) -> None:
     """Go the whole way without a key: sandbox, server, picture."""
     from evolink_mcp.cli.host import run_demo  # noqa: PLC0415 - not for hosts
     from evolink_mcp.cli.show import show_pictures  # noqa: PLC0415 - not for hosts
 
     folder = output_dir or settings.output_dir or DEMO_FOLDER
-    arguments = _arguments(prompt, **fields)
-    run = partial(run_demo, _saving_to(settings, folder), arguments, speed=speed)
+    wanted = read_wanted(_readable(prompt), **fields)
+    run = partial(run_demo, wanted.opened(settings, folder), wanted.arguments, speed=speed)
     show_pictures(anyio.run(run))
     click.echo("Drawn by the sandbox. With an EvoLink key: evolink-mcp generate PROMPT", err=True)
 
 
 @commands.command()
 @click.argument("prompt")
+@_model
 @_size
 @_n
 @_reference
 @_mask
+@_others
 @_folder
 @click.pass_obj
 def generate(
-    settings: Settings, *, prompt: str, output_dir: Path | None, **fields: Unpack[_Fields]
+    settings: Settings, *, prompt: str, output_dir: Path | None, **fields: Unpack[Fields]
 ) -> None:
     """Buy pictures from EvoLink and save them; costs credits."""
     from evolink_mcp.cli.host import run_generate  # noqa: PLC0415 - not for hosts
     from evolink_mcp.cli.show import show_pictures  # noqa: PLC0415 - not for hosts
 
     folder = output_dir or settings.picture_folder()
-    run = partial(run_generate, _saving_to(settings, folder), _arguments(prompt, **fields))
+    wanted = read_wanted(_readable(prompt), **fields)
+    run = partial(run_generate, wanted.opened(settings, folder), wanted.arguments)
     show_pictures(anyio.run(run))
 
 
@@ -175,12 +186,6 @@ def sandbox(*, port: int, speed: float, balance: float, key: str) -> None:
     anyio.run(partial(run_sandbox, port, speed=speed, balance=balance, key=key))
 
 
-def _arguments(prompt: str, **fields: Unpack[_Fields]) -> dict[str, object]:
-    """Keep what was given, under the tool's own names; the server reads and checks it."""
-    given = {"prompt": _readable(prompt), **fields}
-    return {name: value for name, value in given.items() if value}
-
-
 def _readable(prompt: str) -> str:
     """Refuse bytes that are no text in the terminal's encoding."""
     try:
@@ -189,7 +194,3 @@ def _readable(prompt: str) -> str:
         message = "it is not valid UTF-8"
         raise click.BadParameter(message, param_hint="PROMPT") from None
     return prompt
-
-
-def _saving_to(settings: Settings, folder: Path) -> Settings:
-    return settings.model_copy(update={"output_dir": folder.expanduser().absolute()})

@@ -73,11 +73,17 @@ def _recording_in(folder: Path, settings: Settings) -> Settings:
 
 async def _generate(settings: Settings, arguments: Arguments, *, origin: str) -> Answer:
     click.echo(f"Asking {origin}", err=True)
-    async with Client(_server(settings), client_info=_ourselves()) as client:
-        with drawn_progress(Console(stderr=True)) as advance:
-            result = await _call_to_the_end(client, arguments, advance=advance)
+    console = Console(stderr=True)
+    with drawn_progress(console) as bar:
+        client = Client(
+            _server(settings),
+            client_info=_ourselves(),
+            elicitation_callback=bar.ask,
+        )
+        async with client:
+            result = await _call_to_the_end(client, arguments, advance=bar.advance)
             if not result.is_error:
-                await advance(100.0, 100.0, "done")
+                await bar.advance(100.0, 100.0, "done")
     return answer_in(result)
 
 

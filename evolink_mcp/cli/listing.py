@@ -30,6 +30,7 @@ STYLES: Mapping[Shown, str] = {
     "completed": "green",
     "unsaved": "yellow",
     "failed": "red",
+    "declined": "dim",
     "refused": "red",
     "unknown": "bold yellow",
 }

@@ -86,6 +86,20 @@ MIGRATIONS: Final = (
         pid INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE uploads (
+        origin TEXT NOT NULL,
+        digest TEXT NOT NULL,
+        url TEXT NOT NULL,
+        expires_at REAL NOT NULL,
+        PRIMARY KEY (origin, digest)
+    ) STRICT, WITHOUT ROWID;
+    """,
+    """
+    ALTER TABLE jobs ADD COLUMN terms TEXT NOT NULL DEFAULT '';
+    CREATE INDEX jobs_by_terms ON jobs (origin, model, terms, created DESC)
+        WHERE task_id IS NOT NULL AND booked > 0;
+    """,
 )
 """Numbered from 1 by their place; a file's `user_version` tells how many it has been through."""
 

@@ -25,6 +25,7 @@ LOCAL = Principal("local")
 
 State = Literal[
     "intent",
+    "declined",
     "refused",
     "unknown",
     "submitted",
@@ -34,8 +35,8 @@ State = Literal[
     "failed",
     "expired",
 ]
-"""How far a job has come; `completed` is over at EvoLink, `collected` is on disk, `expired`
-is over at EvoLink, not all on disk, and out of reach."""
+"""How far a job has come; `declined` was asked about and never begun, `completed` is over at
+EvoLink, `collected` is on disk, `expired` is over at EvoLink, not all on disk, and out of reach."""
 
 UNFINISHED: tuple[State, ...] = ("intent", "submitted", "processing", "completed")
 """States that somebody has to go on with."""
@@ -150,7 +151,7 @@ def settled(job: Job) -> Job:
     "gpt-4o-image"); `credits_used` goes before both (vendor client). An outcome that
     nobody knows keeps what was expected.
     """
-    if job.state in {"refused", "failed"}:
+    if job.state in {"declined", "refused", "failed"}:
         return replace(job, booked=0.0)
     task = job.task
     if task is None or task.credits_reserved is None:

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 import anyio
 
 from evolink_mcp.api.egress import Beginning, Downloads
+from evolink_mcp.catalog.inputs import is_local
 from evolink_mcp.catalog.request import ImageRequest
-from evolink_mcp.catalog.spec import ModelSpec
+from evolink_mcp.catalog.spec import MaskRule, ModelSpec, ReferenceRule
 from evolink_mcp.errors import FileUnavailable, InvalidRequest, Problem
 from evolink_mcp.jobs.pictures import png_size, type_of
 
@@ -21,14 +22,15 @@ _HEAD = 64
 
 
 async def check_references(request: ImageRequest, *, spec: ModelSpec, downloads: Downloads) -> None:
-    """Refuse reference images and masks that provably break the model's rules.
+    """Refuse reference images and masks of the web that provably break the model's rules.
 
     Raises:
         InvalidRequest: Not public, too large, of another type, or mask and image differ in size.
     """
-    urls = {f"image_urls[{position}]": url for position, url in enumerate(request.image_urls)}
+    given = {f"image_urls[{position}]": url for position, url in enumerate(request.image_urls)}
     if request.mask_url is not None:
-        urls["mask_url"] = request.mask_url
+        given["mask_url"] = request.mask_url
+    urls = {name: url for name, url in given.items() if not is_local(url)}
     seen, problems = await _look(urls, downloads)
     problems.extend(_broken_rules(seen, spec))
     if problems:
@@ -61,9 +63,10 @@ async def _look(
 
 
 def _broken_rules(seen: Mapping[str, Beginning], spec: ModelSpec) -> Iterator[Problem]:
-    references, mask = spec.image_urls, spec.mask_url
+    references, mask = spec.image_urls or ReferenceRule(), spec.mask_url or MaskRule()
     for name in sorted(seen.keys() - {"mask_url"}):
-        formats = (mask.reference_format,) if "mask_url" in seen else references.formats
+        of_mask = mask.reference_format if "mask_url" in seen else None
+        formats = (of_mask,) if of_mask else references.formats
         yield from _check_file(name, seen[name], formats=formats, limit=references.max_bytes)
     if "mask_url" in seen:
         yield from _check_file(
@@ -73,12 +76,12 @@ def _broken_rules(seen: Mapping[str, Beginning], spec: ModelSpec) -> Iterator[Pr
 
 
 def _check_file(
-    name: str, file: Beginning, *, formats: tuple[str, ...], limit: int
+    name: str, file: Beginning, *, formats: tuple[str, ...], limit: int | None
 ) -> Iterator[Problem]:
     found = type_of(file.content)
-    if found and found not in formats:
+    if found and formats and found not in formats:
         yield Problem(name, f"is a file of type {found}", " or ".join(formats))
-    if file.size is not None and file.size > limit:
+    if limit is not None and file.size is not None and file.size > limit:
         yield Problem(name, f"has {file.size} bytes", f"at most {limit} bytes")
 
 

@@ -13,11 +13,11 @@ from typing import cast
 from pydantic import TypeAdapter
 
 from evolink_mcp.api.wire import Task
-from evolink_mcp.catalog.request import ImageRequest
+from evolink_mcp.catalog.request import ImageRequest, request_in
 from evolink_mcp.errors import Charged, EvolinkError, OutcomeUnknown, TaskFailed
 from evolink_mcp.jobs.job import Job, JobId, Picture, Principal, State
 
-_REQUEST = TypeAdapter(ImageRequest)
+_BODY = TypeAdapter(dict[str, object])
 
 
 def wish_of(request: ImageRequest | None) -> str:
@@ -68,7 +68,7 @@ def job_in(row: sqlite3.Row, pictures: Iterable[sqlite3.Row]) -> Job:
     return Job(
         id=JobId(row["id"]),
         principal=Principal(row["principal"]),
-        request=_REQUEST.validate_json(request) if request else None,
+        request=request_in(_BODY.validate_json(request)) if request else None,
         created=row["created"],
         booked=row["booked"],
         state=cast("State", row["state"]),

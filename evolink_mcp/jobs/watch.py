@@ -60,7 +60,6 @@ class Watchers:
     journal: Journal
     folder: Path
     group: TaskGroup
-    budget: Budget
     refusal: JournalUnusable | None = None
     """Why nothing may be bought: the user's journal cannot be used, and this is another one."""
     moved: Moved = tell_nobody
@@ -89,7 +88,7 @@ class Watchers:
             clock=self.clock,
         )
 
-    async def buy(self, request: ImageRequest) -> Purchase:
+    async def buy(self, request: ImageRequest, *, budget: Budget) -> Purchase:
         """Record the intent, then buy the task and see it through, apart from the caller.
 
         Raises:
@@ -100,7 +99,7 @@ class Watchers:
             raise self.refusal
         bought: list[Purchase] = []
         with anyio.CancelScope(shield=True):  # an intent on record must not be left alone
-            bought.append(await self._purchase(Job(id=new_job_id(), request=request)))
+            bought.append(await self._purchase(Job(id=new_job_id(), request=request), budget))
         return bought[0]
 
     async def follow(self, task_id: TaskId) -> Watch:
@@ -164,8 +163,8 @@ class Watchers:
         """Return the seconds since we began to look."""
         return self.clock() - watch.started
 
-    async def _purchase(self, wanted: Job) -> Purchase:
-        admission = await self.journal.admit(wanted, budget=self.budget)
+    async def _purchase(self, wanted: Job, budget: Budget) -> Purchase:
+        admission = await self.journal.admit(wanted, budget=budget)
         if admission.joined:
             logger.info("job %s: joined by an identical call", admission.job.id)
             return Purchase(await self._watch(admission.job), joined=True)

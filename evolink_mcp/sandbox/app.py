@@ -17,11 +17,14 @@ from starlette.middleware import Middleware
 
 from evolink_mcp.sandbox.account import Account
 from evolink_mcp.sandbox.broken import ON_A_SOCKET
+from evolink_mcp.sandbox.fetching import Fetcher
 from evolink_mcp.sandbox.groups import open_group
 from evolink_mcp.sandbox.provider import Provider
 from evolink_mcp.sandbox.routes import CountedRequests, Routes
 from evolink_mcp.sandbox.samples import offer_samples
 from evolink_mcp.sandbox.tasks import SandboxTask
+from evolink_mcp.sandbox.upload_calls import UploadCalls
+from evolink_mcp.sandbox.uploads import FILE_QUOTA, Uploads
 
 
 class Sandbox:
@@ -29,17 +32,19 @@ class Sandbox:
 
     `credits` is the balance at the start. Tasks run `speed` times faster than the
     API's; nothing else does. `now` is the clock, in Unix seconds, and `sleep` the waiting
-    that goes with it. Callbacks, and reference images at foreign addresses, go through
-    `callback_transport`, or over the real network where it is None.
+    that goes with it. Callbacks, and files at foreign addresses, go through
+    `callback_transport`, or over the real network where it is None. The key may use the
+    `models` of these ids, or every one where it is None; `file_quota` uploads may be
+    stored at a time.
     """
 
     app: Starlette
     """For `httpx2.ASGITransport` or for a server; see also `serve`."""
 
     requests: Counter[str]
-    """Every request that arrived, refused ones too: "GET /v1/tasks"."""
+    """Every request that arrived, refused ones too: "GET /v1/tasks", "POST /api/v1/files"."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what can be set of the sandbox, each by its name
         self,
         *,
         key: str = "sk-sandbox",
@@ -48,6 +53,8 @@ class Sandbox:
         now: Callable[[], float] = time.time,
         sleep: Callable[[float], Awaitable[None]] = anyio.sleep,
         callback_transport: httpx.AsyncBaseTransport | None = None,
+        models: frozenset[str] | None = None,
+        file_quota: int = FILE_QUOTA,
     ) -> None:
         """Open the account.
 
@@ -63,7 +70,11 @@ class Sandbox:
         self._group: anyio.abc.TaskGroup | None = None
         offer_samples(self._provider.files)
         self.requests = Counter()
-        self.app = self._make_app(key)
+        files = self._provider.files
+        uploads = UploadCalls(
+            Uploads(files, now=now, quota=file_quota), Fetcher(files, callback_transport), key=key
+        )
+        self.app = self._make_app(key, models=models, uploads=uploads)
 
     @property
     def credits(self) -> float:
@@ -113,9 +124,16 @@ class Sandbox:
         async with self.running():
             yield {ON_A_SOCKET: True}
 
-    def _make_app(self, key: str) -> Starlette:
+    def _make_app(
+        self, key: str, *, models: frozenset[str] | None, uploads: UploadCalls
+    ) -> Starlette:
         routes = Routes(
-            self._provider, key=key, check_callback=self._check_callback, announce=self._announce
+            self._provider,
+            key=key,
+            allowed=models,
+            uploads=uploads,
+            check_callback=self._check_callback,
+            announce=self._announce,
         )
         counting = Middleware(CountedRequests, counter=self.requests)
         return Starlette(routes=routes.list(), middleware=[counting], lifespan=self._lifespan)

@@ -77,6 +77,10 @@ class FileStore:
         """Offer a file at a path; `make` runs once, in a thread, when it is first read."""
         self._entries[path] = _Entry(make=make, media_type=media_type, expires=expires)
 
+    def remove(self, path: str) -> None:
+        """Offer a file no longer."""
+        del self._entries[path]
+
     def publish(self, content: bytes, name: str) -> str:
         """Offer bytes under a path that nobody can guess, and return it as it stands in a URL."""
         base = PurePosixPath(name).name or "file"
@@ -107,4 +111,6 @@ def media_type(content: bytes) -> str:
         return "image/jpeg"
     if content[:4] == b"RIFF" and content[8:12] == b"WEBP":
         return "image/webp"
+    if content.startswith((b"GIF87a", b"GIF89a")):
+        return "image/gif"
     return "application/octet-stream"

@@ -14,7 +14,9 @@ import httpx2 as httpx
 
 from evolink_mcp.catalog.spec import ModelSpec
 from evolink_mcp.sandbox.account import Account
+from evolink_mcp.sandbox.dimensions import picture_size, picture_type
 from evolink_mcp.sandbox.drawing.draw import draw_picture
+from evolink_mcp.sandbox.drawing.files import as_type, white_where_clear
 from evolink_mcp.sandbox.failures import Failure, named_failure, ordering_failure
 from evolink_mcp.sandbox.faults import Faults, without_markers
 from evolink_mcp.sandbox.fetching import Fetcher
@@ -83,26 +85,33 @@ class Outcomes:
         return await collect_inputs(task.request, spec=self._spec(task), fetch=fetch)
 
     def _offer(self, task: SandboxTask, inputs: Inputs, *, index: int) -> str:
-        path = f"/files/results/{task.folder}/{index + 1}.png"
+        form = picture_type(task.request, self._spec(task))
+        ending = "jpg" if form == "jpeg" else form
+        path = f"/files/results/{task.folder}/{index + 1}.{ending}"
         flags = task.faults.flags
         lives = 0 if "expired" in flags else LINK_SECONDS
         draw = partial(self._draw, task, inputs, index=index)
         make, kind = (
-            (lambda: _PAGE, "text/html") if "not-an-image" in flags else (draw, "image/png")
+            (lambda: _PAGE, "text/html") if "not-an-image" in flags else (draw, f"image/{form}")
         )
         self._files.put(path, make, media_type=kind, expires=task.ends + lives)
         return task.base_url + path
 
     def _draw(self, task: SandboxTask, inputs: Inputs, *, index: int) -> bytes:
-        width, height = self._spec(task).size.pixel_size(task.request.size)
-        picture = draw_picture(
+        spec = self._spec(task)
+        width, height = picture_size(task.request, spec)
+        mask = inputs.mask
+        if mask is not None and spec.mask_url is not None and spec.mask_url.alpha:
+            mask = white_where_clear(mask)
+        drawn = draw_picture(
             without_markers(task.request.prompt),
             width=width,
             height=height,
             index=index,
             references=inputs.references,
-            mask=inputs.mask,
+            mask=mask,
         )
+        picture = as_type(drawn, picture_type(task.request, spec))
         return picture[: len(picture) // 2] if "truncated" in task.faults.flags else picture
 
     def _spec(self, task: SandboxTask) -> ModelSpec:

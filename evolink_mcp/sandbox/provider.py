@@ -72,7 +72,8 @@ class Provider:
         """
         faults = read_faults(request.prompt)
         self._refuse_on_request(request.prompt, faults)
-        price = MODELS[request.model].typical_credits * (request.n or 1)
+        spec = MODELS[request.model]
+        price = spec.expected_credits * (request.n or 1)
         await self._check_credits(price)
         self.account.charge(price)
         created = self._now()
@@ -87,6 +88,7 @@ class Provider:
             idempotency_key=idempotency_key,
             base_url=base_url,
             folder=secrets.token_hex(16),
+            outputs=spec.outputs or 1,
         )
         self.tasks[task.id] = task
         _log.info("task %s accepted", task.id)

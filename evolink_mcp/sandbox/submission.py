@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Final, cast
 
 from starlette.requests import Request
 
-from evolink_mcp.catalog.request import ImageRequest, check_request, read_request
+from evolink_mcp.catalog.checks import check_request
+from evolink_mcp.catalog.request import ImageRequest, fields_of, request_in
 from evolink_mcp.catalog.spec import MEGABYTE, ModelSpec
 from evolink_mcp.sandbox.refusals import SUBMIT_REASONS, Reason, Refused, invalid_request
 
@@ -17,8 +17,6 @@ BODY_LIMIT: Final = 64 * MEGABYTE
 """Bytes of JSON that one POST may have (EvoLink docs, on some pages)."""
 
 DEFAULT_MODEL: Final = "gpt-4o-image"
-
-_KNOWN = frozenset(field.name for field in fields(ImageRequest))
 
 
 async def read_submission(request: Request, models: Mapping[str, ModelSpec]) -> ImageRequest:
@@ -28,12 +26,13 @@ async def read_submission(request: Request, models: Mapping[str, ModelSpec]) -> 
         Refused: 400, 403 or 413, with the first broken rule as message.
     """
     given = _parsed(await _read_body(request))
-    asked = {name: value for name, value in given.items() if value is not None}
+    asked = {name: _whole(value) for name, value in given.items() if value is not None}
     spec = _find_spec(asked.get("model", DEFAULT_MODEL), models)
     problems = check_request(asked, spec)
     if problems:
         raise invalid_request(str(problems[0]), param=problems[0].field)
-    return read_request({name: asked[name] for name in _KNOWN & asked.keys()}, spec)
+    taken = {name: asked[name] for name in fields_of(spec) if name in asked}
+    return request_in({**taken, "model": spec.id})
 
 
 async def _read_body(request: Request) -> bytes:
@@ -53,6 +52,11 @@ def _parsed(content: bytes) -> dict[str, object]:
     if not isinstance(body, dict):
         raise invalid_request("The body has to be a JSON object.")
     return cast("dict[str, object]", body)
+
+
+def _whole(value: object) -> object:
+    """Take 2.0 for 2, as JSON does."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 def _find_spec(model: object, models: Mapping[str, ModelSpec]) -> ModelSpec:

@@ -45,11 +45,13 @@ class SandboxTask:
     """Scheme, host and port that the POST was sent to, without a slash at the end."""
     folder: str
     """Where its pictures will be: the part of the path that nobody can guess."""
+    outputs: int = 1
+    """Pictures of a request that says no number."""
 
     @property
     def n(self) -> int:
         """How many pictures were asked for."""
-        return self.request.n or 1
+        return self.request.n or self.outputs
 
     @property
     def ends(self) -> float:

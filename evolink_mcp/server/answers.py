@@ -10,7 +10,7 @@ from evolink_mcp.errors import Charged
 
 Status = Literal["pending", "processing", "completed", "failed", "expired", "refused", "unknown"]
 
-Shown = Literal["running", "completed", "unsaved", "failed", "refused", "unknown"]
+Shown = Literal["running", "completed", "unsaved", "failed", "declined", "refused", "unknown"]
 """How a list calls what has become of a job."""
 
 
@@ -83,8 +83,8 @@ class Entry(_Part):
 
     status: Shown = Field(
         description="running: go on with get_task; completed: pictures are on disk; unsaved: paid "
-        "for, not all pictures are on disk; failed and refused: nothing was charged; unknown: "
-        "nobody knows whether it was bought."
+        "for, not all pictures are on disk; failed, declined (no consent to buy it) and refused: "
+        "nothing was charged; unknown: nobody knows whether it was bought."
     )
     job_id: str = Field(description="This server's own name for the request.")
     task_id: str | None = Field(default=None, description="EvoLink's name, for get_task.")

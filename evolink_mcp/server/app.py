@@ -14,13 +14,19 @@ from anyio.abc import TaskGroup
 
 from evolink_mcp.api.client import EvolinkApi, connect
 from evolink_mcp.api.egress import Downloads, open_downloads
+from evolink_mcp.api.files import FilesApi, connect_files
 from evolink_mcp.api.network import Network, load_certificates
-from evolink_mcp.catalog.spec import ModelSpec, find_model, load_models
-from evolink_mcp.errors import EvolinkError, JournalUnusable, SettingInvalid
+from evolink_mcp.catalog.models import Catalogue, open_catalogue
+from evolink_mcp.catalog.request import ImageRequest
+from evolink_mcp.errors import EvolinkError, InvalidRequest, JournalUnusable, SettingInvalid
 from evolink_mcp.jobs.database import FILE_NAME
+from evolink_mcp.jobs.inputs import Inputs
 from evolink_mcp.jobs.journal import Budget, Journal, open_journal
 from evolink_mcp.jobs.keep import Moved
+from evolink_mcp.jobs.local import OpenedFolders
+from evolink_mcp.jobs.uploads import Uploads
 from evolink_mcp.jobs.watch import BEAT_SECONDS, Watchers, tell_nobody
+from evolink_mcp.server.consent import Consent
 from evolink_mcp.server.hosts import Patience, load_hosts
 from evolink_mcp.settings import Settings
 
@@ -35,6 +41,17 @@ class Connected:
     """What needs a key and the network."""
 
     watchers: Watchers
+    downloads: Downloads
+    api: EvolinkApi
+    inputs: Inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """EvoLink's two APIs, and the way to files of anybody."""
+
+    api: EvolinkApi
+    files: FilesApi
     downloads: Downloads
 
 
@@ -56,17 +73,23 @@ class App:
     ) -> None:
         self.settings = settings
         self.network = network
-        self.spec = enabled_model(settings)
+        self.catalogue = enabled_models(settings)
+        self.consent = Consent(setting=settings.confirm, journal=self.journal)
         self.patience = Patience(load_hosts(), settings)
         self._group = group
         self._stack = stack
         self._moved = moved
         self._lock = anyio.Lock()
         self._network_lock = anyio.Lock()
-        self._clients: tuple[EvolinkApi, Downloads] | None = None
+        self._clients: Clients | None = None
         self._journal: Journal | None = None
         self._connected: Connected | None = None
         self._resuming = False
+
+    def budget(self, request: ImageRequest) -> Budget:
+        """Return what a purchase may cost."""
+        spec = self.catalogue.find(request.model)
+        return Budget(a_picture=spec.expected_credits, a_day=self.settings.daily_credits)
 
     async def connected(self) -> Connected:
         """Return the connections, opened by whoever comes first.
@@ -117,7 +140,7 @@ class App:
         except (EvolinkError, OSError) as error:
             logger.warning("unfinished jobs are not taken up: %s", error)
 
-    async def _open_network(self) -> tuple[EvolinkApi, Downloads]:
+    async def _open_network(self) -> Clients:
         """Open the clients.
 
         Raises:
@@ -130,7 +153,10 @@ class App:
             tls = await to_thread.run_sync(load_certificates)
             network = replace(self.network, tls=tls)
             api = await enter(connect(base_url, key=key, network=network))
-            return api, await enter(open_downloads(base_url, network))
+            files = await enter(
+                connect_files(self.settings.files_address(), key=key, network=network)
+            )
+            return Clients(api, files, await enter(open_downloads(base_url, network)))
         except (OSError, ValueError, ImportError) as error:
             raise _network_unusable(error) from error
 
@@ -145,14 +171,13 @@ class App:
                 before.watchers.refusal = error
                 return before
             journal, refusal = await self._spare_journal(), error
-        api, downloads = self._clients
+        api, downloads = self._clients.api, self._clients.downloads
         watchers = Watchers(
             api=api,
             downloads=downloads,
             journal=journal,
             folder=self.settings.picture_folder(),
             group=self._group,
-            budget=Budget(a_picture=self.spec.typical_credits, a_day=self.settings.daily_credits),
             refusal=refusal,
             moved=self._moved,
             sleep=self.network.sleep,
@@ -160,7 +185,18 @@ class App:
         )
         self._group.start_soon(watchers.tend_for_ever)
         self._stack.push_async_callback(partial(_leave, watchers))
-        return Connected(watchers, downloads)
+        return Connected(watchers, downloads, api, self._inputs(journal, self._clients.files))
+
+    def _inputs(self, journal: Journal, files: FilesApi) -> Inputs:
+        """Put together where inputs may come from: what we saved may always be used again."""
+        folders = (*self.settings.input_dirs, self.settings.picture_folder())
+        uploads = Uploads(
+            database=journal.database,
+            origin=self.settings.files_address(),
+            now=journal.now,
+            upload=files.upload,
+        )
+        return Inputs(folders=OpenedFolders(folders), journal=journal, uploads=uploads)
 
     async def _spare_journal(self) -> Journal:
         """Open a journal in memory, to look at paid tasks with."""
@@ -198,17 +234,17 @@ def _network_unusable(error: Exception) -> SettingInvalid:
     )
 
 
-def enabled_model(settings: Settings) -> ModelSpec:
-    """Return the model to offer.
+def enabled_models(settings: Settings) -> Catalogue:
+    """Return the models to offer.
 
     Raises:
-        SettingInvalid: EVOLINK_MODELS does not name exactly one model that we know.
+        SettingInvalid: EVOLINK_DEFAULT_MODEL is not one of EVOLINK_MODELS.
     """
-    models = load_models()
-    if len(settings.models) != 1 or settings.models[0] not in models:
+    try:
+        return open_catalogue(settings.models, default=settings.default_model)
+    except InvalidRequest as error:
         raise SettingInvalid(
-            setting="EVOLINK_MODELS",
-            message=f"EVOLINK_MODELS must name one model of: {', '.join(models)}.",
-            next_step="Correct or remove EVOLINK_MODELS and restart this server.",
-        )
-    return find_model(models, settings.models[0])
+            setting="EVOLINK_DEFAULT_MODEL",
+            message=f"EVOLINK_DEFAULT_MODEL must be one of EVOLINK_MODELS. {error.message}",
+            next_step="Correct or remove EVOLINK_DEFAULT_MODEL and restart this server.",
+        ) from error

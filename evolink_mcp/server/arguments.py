@@ -7,16 +7,12 @@ from collections.abc import Mapping
 from typing import cast, get_args
 
 from evolink_mcp.api.wire import TaskId, read_task_id
-from evolink_mcp.catalog.request import (
-    ImageRequest,
-    Json,
-    read_request,
-    request_schema,
-    unknown_fields,
-)
-from evolink_mcp.catalog.spec import ModelSpec
+from evolink_mcp.catalog.models import Catalogue
+from evolink_mcp.catalog.request import ImageRequest, Json, read_request, unknown_fields
+from evolink_mcp.catalog.schema import request_schema
 from evolink_mcp.errors import InvalidRequest, Problem
 from evolink_mcp.server.answers import Shown
+from evolink_mcp.settings import Confirm
 
 WAIT_SECONDS: Mapping[str, object] = {
     "type": "number",
@@ -36,7 +32,7 @@ TASK_ID: Mapping[str, object] = {
 STATUS: Mapping[str, object] = {
     "type": "string",
     "description": "Only those: running, completed, unsaved (paid for, not all on disk), failed, "
-    "refused or unknown (nobody knows whether it was bought).",
+    "declined (asked about, not bought), refused or unknown (nobody knows whether it was bought).",
     "enum": list(get_args(Shown)),
 }
 
@@ -51,12 +47,10 @@ LIMIT: Mapping[str, object] = {
 USUAL_LIMIT, HIGHEST_LIMIT = 20, 100
 
 
-def generate_image_schema(spec: ModelSpec) -> dict[str, object]:
-    """Return the input schema of `generate_image`: the model's own, and how long to wait."""
-    schema = request_schema(spec)
-    properties = schema["properties"]
-    assert isinstance(properties, dict)  # noqa: S101 - our own schema
-    return {**schema, "properties": {**properties, "wait_seconds": WAIT_SECONDS}}
+def generate_image_schema(catalogue: Catalogue) -> dict[str, object]:
+    """Return the input schema of `generate_image`: the models' own, and how long to wait."""
+    schema = request_schema(catalogue)
+    return {**schema, "properties": {**schema["properties"], "wait_seconds": WAIT_SECONDS}}
 
 
 def get_task_schema() -> dict[str, object]:
@@ -112,14 +106,17 @@ def _split_wait(arguments: Json) -> tuple[dict[str, object], float | None]:
     return fields, None if value is None else _seconds(value)
 
 
-def read_generate_image(arguments: Json, spec: ModelSpec) -> tuple[ImageRequest, float | None]:
+def read_generate_image(
+    arguments: Json, catalogue: Catalogue, *, confirm: Confirm
+) -> tuple[ImageRequest, float | None]:
     """Read the arguments of `generate_image`.
 
     Raises:
         InvalidRequest: Unknown arguments or broken rules.
     """
     fields, wait = _split_wait(arguments)
-    return read_request(fields, spec, beside=("wait_seconds",)), wait
+    beside = ("wait_seconds",) if confirm.mode == "never" else ("wait_seconds", "confirm")
+    return read_request(fields, catalogue, beside=beside, local=True), wait
 
 
 def read_get_task(arguments: Json) -> tuple[TaskId, float | None]:

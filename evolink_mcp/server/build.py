@@ -15,7 +15,8 @@ from mcp.types import INVALID_PARAMS
 
 from evolink_mcp import __version__
 from evolink_mcp.api.network import Network
-from evolink_mcp.server.app import App, enabled_model, run_app
+from evolink_mcp.server.app import App, enabled_models, run_app
+from evolink_mcp.server.prompts import offer_prompts
 from evolink_mcp.server.resources import News, Server, offer_list, offer_tasks
 from evolink_mcp.server.tools import make_tools
 from evolink_mcp.settings import Settings
@@ -43,8 +44,8 @@ def build_server(
     Raises:
         SettingInvalid: A setting names what does not exist.
     """
-    spec = enabled_model(settings)
-    tools = make_tools(spec)
+    catalogue = enabled_models(settings)
+    tools = make_tools(catalogue, settings.confirm)
     names = frozenset(tool.name for tool in tools)
 
     async def refuse_unknown_tools(
@@ -79,6 +80,7 @@ def build_server(
         log_level=settings.log_level,
     )
     offer_tasks(server)
+    offer_prompts(server, catalogue)
     news.offer_subscriptions(server)
     return server
 

@@ -53,6 +53,7 @@ _SHOWN: Mapping[State, Shown] = {
     "collected": "completed",
     "expired": "unsaved",
     "failed": "failed",
+    "declined": "declined",
     "refused": "refused",
     "unknown": "unknown",
 }
@@ -69,6 +70,8 @@ class Call:
     """How long it has waited."""
     joined: bool = False
     """Whether it joined what an earlier call had bought."""
+    notes: tuple[str, ...] = ()
+    """What else there is to say of it."""
 
 
 async def finished(watch: Watch, call: Call, *, preview: PreviewSetting) -> CallToolResult:
@@ -226,7 +229,7 @@ def _entry_lines(entry: Entry) -> list[str]:
 
 def _call_notes(watch: Watch, call: Call) -> list[str]:
     notes = {_JOINED: call.joined, _UNSAVED: watch.unsaved}
-    return [note for note, applies in notes.items() if applies]
+    return [*(note for note, applies in notes.items() if applies), *call.notes]
 
 
 def _links(answer: Answer) -> list[ContentBlock]:

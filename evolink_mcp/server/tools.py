@@ -1,4 +1,4 @@
-"""The tools: buy pictures, go on waiting for them, list what was bought."""
+"""The tools as hosts see them: names, descriptions, schemas."""
 
 from __future__ import annotations
 
@@ -6,56 +6,48 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
 
-import anyio
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.tools import Tool
 from mcp.server.mcpserver.utilities.func_metadata import ArgModelBase, FuncMetadata
-from mcp.types import CallToolResult, ToolAnnotations
+from mcp.types import CallToolResult, InputRequiredResult, ToolAnnotations
 from pydantic import BaseModel
 
-from evolink_mcp.catalog.spec import ModelSpec
-from evolink_mcp.errors import EvolinkError, TaskNotFound
-from evolink_mcp.jobs.collect import prepare_folder
-from evolink_mcp.jobs.job import LOCAL, Watch
-from evolink_mcp.jobs.references import check_references
-from evolink_mcp.jobs.watch import Watchers
+from evolink_mcp.catalog.models import Catalogue
+from evolink_mcp.catalog.request import unknown_fields
+from evolink_mcp.errors import EvolinkError, InvalidRequest
+from evolink_mcp.jobs.job import LOCAL
 from evolink_mcp.server.answers import Answer, TaskList
 from evolink_mcp.server.app import App
 from evolink_mcp.server.arguments import (
     generate_image_schema,
     get_task_schema,
     list_tasks_schema,
-    read_generate_image,
-    read_get_task,
     read_list_tasks,
 )
-from evolink_mcp.server.progress import Progress
-from evolink_mcp.server.results import (
-    Call,
-    failed,
-    finished,
-    list_failed,
-    listed,
-    states_shown_as,
-    tasks_listed,
-    unfinished,
-    unread,
-)
+from evolink_mcp.server.calls import ToolCall
+from evolink_mcp.server.consent import with_confirm
+from evolink_mcp.server.credits import DESCRIPTION as CREDITS_DESCRIPTION
+from evolink_mcp.server.credits import SCHEMA as CREDITS_SCHEMA
+from evolink_mcp.server.credits import CreditsAnswer, get_credits
+from evolink_mcp.server.models import ModelList, read_models
+from evolink_mcp.server.results import failed, list_failed, listed, states_shown_as, tasks_listed
 from evolink_mcp.server.schema import portable_schema
+from evolink_mcp.settings import NEVER, Confirm
 
 Arguments = dict[str, object]
 
 _GENERATE = """\
 Make pictures from a text, or edit and combine pictures, with EvoLink's {title}. Costs EvoLink \
-credits: each call is a new purchase, about {credits:g} credits a picture.
+credits: each call is a new purchase{price}.
 
 Waits until the pictures are ready (usually 30 to 120 seconds), saves them on the user's disk and \
 answers with their paths, addresses and a small preview. If they are not ready in time, the \
 answer is a success with a task_id: call get_task with it, and do not call this tool again for \
 the same picture. Call again only for another picture or when the user asks for one.
 
-To change an earlier picture, pass its address (url of an earlier answer, valid for 24 hours) in \
-image_urls and say in the prompt what to change. Write the prompt in full sentences: subject, \
+To change an earlier picture, pass its evolink:// handle in image_urls, however old it is, and \
+say in the prompt what to change. A file of the user goes in by its absolute path; it is uploaded, \
+and public for 72 hours to whoever has its address. Write the prompt in full sentences: subject, \
 setting, style, light. Text that should appear in the picture goes in quotes."""
 
 _GET_TASK = """\
@@ -71,8 +63,10 @@ and asks nobody. Use it when a task id was lost, when the user asks for an earli
 before calling generate_image again after a break. Go on with get_task and a task_id of the list."""
 
 
-FIRST_LOOK = 5.0
-"""Seconds that `get_task` gives a task to be read, however short it is to wait."""
+_LIST_MODELS = """\
+List the image models that are enabled: what each one takes, what a picture cost last, and whether \
+this key may use it. Costs nothing. Call it before naming a model or a parameter you are not sure \
+of."""
 
 
 class _AsTheyCome(FuncMetadata):
@@ -86,14 +80,14 @@ class _AsTheyCome(FuncMetadata):
         return {"arguments": arguments_to_validate}
 
 
-def make_tools(spec: ModelSpec) -> list[Tool]:
-    """Make the tools for the model that is enabled."""
+def make_tools(catalogue: Catalogue, confirm: Confirm = NEVER) -> list[Tool]:
+    """Make the tools for the models that are enabled."""
     return [
         _tool(
             generate_image,
             title="Generate or edit images",
-            description=_GENERATE.format(title=spec.title, credits=spec.typical_credits),
-            parameters=generate_image_schema(spec),
+            description=_describe_generate(catalogue),
+            parameters=with_confirm(generate_image_schema(catalogue), confirm),
             annotations=ToolAnnotations(
                 title="Generate or edit images",
                 read_only_hint=False,
@@ -107,40 +101,46 @@ def make_tools(spec: ModelSpec) -> list[Tool]:
             title="Wait for an image task",
             description=_GET_TASK,
             parameters=get_task_schema(),
-            annotations=ToolAnnotations(
-                title="Wait for an image task",
-                read_only_hint=True,
-                destructive_hint=False,
-                idempotent_hint=True,
-                open_world_hint=True,
-            ),
+            annotations=_reads("Wait for an image task", open_world=True),
         ),
         _tool(
             list_tasks,
             title="List image tasks",
             description=_LIST_TASKS,
             parameters=list_tasks_schema(),
-            annotations=ToolAnnotations(
-                title="List image tasks",
-                read_only_hint=True,
-                destructive_hint=False,
-                idempotent_hint=True,
-                open_world_hint=False,
-            ),
+            annotations=_reads("List image tasks", open_world=False),
             answer=TaskList,
+        ),
+        _tool(
+            list_models,
+            title="List image models",
+            description=_LIST_MODELS,
+            parameters={"type": "object", "properties": {}},
+            annotations=_reads("List image models", open_world=True),
+            answer=ModelList,
+        ),
+        _tool(
+            get_credits,
+            title="Look at the credits",
+            description=CREDITS_DESCRIPTION,
+            parameters=dict(CREDITS_SCHEMA),
+            annotations=_reads("Look at the credits", open_world=True),
+            answer=CreditsAnswer,
         ),
     ]
 
 
-async def generate_image(arguments: Arguments, ctx: Context[App]) -> CallToolResult:
-    """Buy pictures and wait for them."""
-    call = _Call(ctx)
+async def generate_image(
+    arguments: Arguments, ctx: Context[App]
+) -> CallToolResult | InputRequiredResult:
+    """Buy pictures and wait for them, or ask the user first."""
+    call = ToolCall(ctx)
     return await call.answer(partial(call.generate, arguments))
 
 
-async def get_task(arguments: Arguments, ctx: Context[App]) -> CallToolResult:
+async def get_task(arguments: Arguments, ctx: Context[App]) -> CallToolResult | InputRequiredResult:
     """Join a task and wait for it."""
-    call = _Call(ctx)
+    call = ToolCall(ctx)
     return await call.answer(partial(call.follow, arguments))
 
 
@@ -158,75 +158,36 @@ async def list_tasks(arguments: Arguments, ctx: Context[App]) -> CallToolResult:
     return tasks_listed(listed(jobs, spent=spent, cap=app.settings.daily_credits))
 
 
-class _Call:
-    """One tool call of a host."""
+async def list_models(arguments: Arguments, ctx: Context[App]) -> CallToolResult:
+    """List the enabled models."""
+    if problems := unknown_fields(arguments, ()):
+        return failed(InvalidRequest(problems=problems))
+    return await read_models(ctx.request_context.lifespan_context)
 
-    def __init__(self, ctx: Context[App]) -> None:
-        self._ctx = ctx
-        self._app = ctx.request_context.lifespan_context
-        self._started = anyio.current_time()
 
-    async def answer(self, work: Callable[[], Awaitable[CallToolResult]]) -> CallToolResult:
-        """Turn a failure that we anticipate into an answer."""
-        try:
-            return await work()
-        except EvolinkError as error:
-            return failed(error)
+def _reads(title: str, *, open_world: bool) -> ToolAnnotations:
+    return ToolAnnotations(
+        title=title,
+        read_only_hint=True,
+        destructive_hint=False,
+        idempotent_hint=True,
+        open_world_hint=open_world,
+    )
 
-    async def generate(self, arguments: Arguments) -> CallToolResult:
-        app = self._app
-        app.settings.require_key()
-        request, wait = read_generate_image(arguments, app.spec)
-        connected = await app.connected()
-        await prepare_folder(connected.watchers.folder)
-        await check_references(request, spec=app.spec, downloads=connected.downloads)
-        bought = await connected.watchers.buy(request)
-        return await self._wait(bought.watch, connected.watchers, asked=wait, joined=bought.joined)
 
-    async def follow(self, arguments: Arguments) -> CallToolResult:
-        self._app.settings.require_key()
-        task_id, wait = read_get_task(arguments)
-        connected = await self._app.connected()
-        watch = await connected.watchers.follow(task_id)
-        await watch.bought()
-        await watch.first_look(FIRST_LOOK)
-        error = watch.job.error
-        if watch.job.task is None and error is not None and not isinstance(error, TaskNotFound):
-            return unread(error, task_id=task_id)
-        return await self._wait(watch, connected.watchers, asked=wait, joined=False)
-
-    async def _wait(
-        self, watch: Watch, watchers: Watchers, *, asked: float | None, joined: bool
-    ) -> CallToolResult:
-        """Wait for the end while progress streams, as long as the host allows."""
-        await watch.bought()
-        progress = Progress(self._ctx.report_progress, self._elapsed)
-        with anyio.move_on_after(self._patience(asked) - self._elapsed()):
-            await progress.follow(watch)
-        result = await self._result(watch, joined=joined)
-        watchers.answered(watch)
-        return result
-
-    async def _result(self, watch: Watch, *, joined: bool) -> CallToolResult:
-        job, call = watch.job, Call(self._elapsed(), joined)
-        if watch.ended and job.error is not None:
-            return failed(job.error, job=job, joined=joined)
-        if watch.ended:
-            return await finished(watch, call, preview=self._app.settings.preview)
-        return unfinished(watch, call)
-
-    def _patience(self, asked: float | None) -> float:
-        params = self._ctx.session.client_params
-        name = params.client_info.name if params else ""
-        has_token = "progress_token" in (self._ctx.request_context.meta or {})
-        return self._app.patience.limit(name, has_token=has_token, asked=asked)
-
-    def _elapsed(self) -> float:
-        return anyio.current_time() - self._started
+def _describe_generate(catalogue: Catalogue) -> str:
+    only = catalogue.only
+    title = only.title if only else f"{len(catalogue.models)} image models (see list_models)"
+    price = (
+        f", about {only.typical_credits:g} credits a picture"
+        if only and only.typical_credits
+        else ""
+    )
+    return _GENERATE.format(title=title, price=price)
 
 
 def _tool(
-    call: Callable[[Arguments, Context[App]], Awaitable[CallToolResult]],
+    call: Callable[[Arguments, Context[App]], Awaitable[CallToolResult | InputRequiredResult]],
     *,
     title: str,
     description: str,

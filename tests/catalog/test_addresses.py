@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evolink_mcp.catalog.addresses import is_inner_address, is_inner_host, split_url
-from evolink_mcp.catalog.request import check_request
+from evolink_mcp.catalog.checks import check_request
 from evolink_mcp.catalog.spec import load_models
 from evolink_mcp.errors import Problem
 

@@ -4,88 +4,68 @@ import pytest
 from pydantic import ValidationError
 
 from evolink_mcp.catalog.spec import (
-    CallbackRule,
-    CountRule,
+    UNKNOWN_CREDITS,
     MaskRule,
     ModelSpec,
-    PromptRule,
     ReferenceRule,
-    SizeRule,
-    find_model,
     load_models,
+    load_successors,
+    unknown_model,
 )
-from evolink_mcp.errors import InvalidRequest, Problem
 
-
-def test_the_catalogue_holds_what_the_api_page_says() -> None:
-    assert load_models() == {
-        "gpt-4o-image": ModelSpec(
-            id="gpt-4o-image",
-            title="GPT-4o Image",
-            typical_credits=2.5,
-            prompt=PromptRule(max_chars=2000),
-            size=SizeRule(
-                values=("1:1", "2:3", "3:2", "1024x1024", "1024x1536", "1536x1024"),
-                pixels={"1:1": "1024x1024", "2:3": "1024x1536", "3:2": "1536x1024"},
-            ),
-            n=CountRule(values=(1, 2, 4)),
-            image_urls=ReferenceRule(
-                max_items=5, max_megabytes=10, formats=("jpeg", "jpg", "png", "webp")
-            ),
-            mask_url=MaskRule(
-                format="png",
-                max_megabytes=4,
-                reference_images=1,
-                reference_format="png",
-                repaint="white",
-            ),
-            callback_url=CallbackRule(scheme="https", max_chars=2048),
-        )
-    }
-
-
-@pytest.mark.parametrize(
-    ("size", "pixels"),
-    [
-        (None, (1024, 1024)),
-        ("1:1", (1024, 1024)),
-        ("2:3", (1024, 1536)),
-        ("3:2", (1536, 1024)),
-        ("1024x1024", (1024, 1024)),
-        ("1024x1536", (1024, 1536)),
-        ("1536x1024", (1536, 1024)),
-    ],
-)
-def test_every_size_stands_for_pixels(size: str | None, pixels: tuple[int, int]) -> None:
-    assert load_models()["gpt-4o-image"].size.pixel_size(size) == pixels
+MODELS = load_models()
 
 
 def test_a_megabyte_is_the_smaller_of_the_two() -> None:
-    model = load_models()["gpt-4o-image"]
-    assert model.image_urls.max_bytes == 10_000_000
-    assert model.mask_url.max_bytes == 4_000_000
+    assert ReferenceRule(max_megabytes=10).max_bytes == 10_000_000
+    assert MaskRule(max_megabytes=4).max_bytes == 4_000_000
 
 
-def test_a_model_is_found_by_its_id() -> None:
-    models = load_models()
-    assert find_model(models, "gpt-4o-image") is models["gpt-4o-image"]
+def test_what_is_not_stated_is_no_limit() -> None:
+    assert (ReferenceRule().max_bytes, MaskRule().max_bytes) == (None, None)
 
 
-@pytest.mark.parametrize("name", ["gpt-4o", "", "GPT-4O-IMAGE", " gpt-4o-image"])
-def test_an_unknown_model_is_refused_with_those_there_are(name: str) -> None:
-    with pytest.raises(InvalidRequest) as raised:
-        find_model(load_models(), name)
-    assert raised.value.problems == (
-        Problem("model", f"{name!r} is not an enabled model", "gpt-4o-image"),
-    )
+def test_a_price_that_nobody_has_told_is_expected_to_be_high() -> None:
+    assert MODELS["gpt-4o-image"].expected_credits == 2.5
+    assert MODELS["mj-v8.2"].expected_credits == UNKNOWN_CREDITS
+
+
+def test_a_withdrawn_model_has_its_successor_among_the_models() -> None:
+    assert load_successors()["gemini-2.5-flash-image"] == "nano-banana-beta"
+    assert set(load_successors().values()) <= MODELS.keys()
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_a_model_requires_is_what_it_takes(name: str) -> None:
+    spec = MODELS[name]
+    for field in spec.required:
+        outer, _, inner = field.partition(".")
+        assert spec.takes(outer)
+        assert not inner or inner in spec.model_params
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_default_is_an_accepted_value(name: str) -> None:
+    spec = MODELS[name]
+    for rule in (spec.size, spec.quality, spec.resolution):
+        assert rule is None or rule.default is None or rule.default in rule.values
+    for param in (*spec.params.values(), *spec.model_params.values()):
+        assert not param.values or param.default is None or param.default in param.values
+
+
+def test_an_unknown_model_takes_every_field_of_the_others() -> None:
+    spec = unknown_model("brand-new")
+    assert not spec.known
+    assert all(spec.takes(field) for each in MODELS.values() for field in each.params)
+    assert all(spec.takes(field) for field in ("prompt", "size", "n", "image_urls", "mask_url"))
 
 
 def test_a_fact_does_not_change() -> None:
     with pytest.raises(ValidationError, match="frozen"):
-        load_models()["gpt-4o-image"].n.values = (3,)  # type: ignore[misc]
+        MODELS["gpt-4o-image"].title = "another"  # type: ignore[misc]
 
 
 def test_a_fact_that_nobody_checks_is_refused() -> None:
-    facts = load_models()["gpt-4o-image"].model_dump()
-    with pytest.raises(ValidationError, match="quality"):
-        ModelSpec.model_validate({**facts, "quality": {"values": ["high"]}})
+    facts = MODELS["gpt-4o-image"].model_dump()
+    with pytest.raises(ValidationError, match="colour"):
+        ModelSpec.model_validate({**facts, "colour": {"values": ["red"]}})

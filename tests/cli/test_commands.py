@@ -102,6 +102,32 @@ def test_pictures_are_edited(terminal: Terminal, box: str, tmp_path: Path) -> No
 
 
 @pytest.mark.usefixtures("box")
+def test_files_of_ones_own_are_edited(terminal: Terminal, tmp_path: Path) -> None:
+    photo, mask = tmp_path / "photo.png", tmp_path / "mask.png"
+    for file in (photo, mask):
+        Image.new("RGB", (64, 64), "white").save(file)
+    words = ("--reference", "photo.png", "--mask", str(mask), "--output-dir", "out")
+    assert terminal.run("generate", *words, "make it a watercolour").code == 0
+
+
+def test_any_model_is_taken_by_its_name_and_with_its_own_fields(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    words = ("-m", "mj-v8.2", "--set", "quality=standard", "--set", "model_params.speed=fast")
+    assert terminal.run("demo", "--speed", "100", *words, "a fox").code == 0
+    assert len(list(tmp_path.glob("pictures/*.png"))) == 4
+
+
+@pytest.mark.parametrize("word", ["quality", "=high"])
+def test_a_further_field_without_name_or_value_is_refused(terminal: Terminal, word: str) -> None:
+    ended = terminal.run("demo", "--set", word, "a fox")
+    assert (ended.code, ended.last_line) == (
+        2,
+        f"Error: Invalid value for --set: '{word}' is no NAME=VALUE",
+    )
+
+
+@pytest.mark.usefixtures("box")
 def test_a_person_waits_longer_than_one_call(
     terminal: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -26,7 +26,7 @@ FOX = ImageRequest(model="gpt-4o-image", prompt="a fox")
 async def leave_behind(settings: Settings, network: Network) -> None:
     """Buy a picture and end before it is there."""
     async with run_app(settings, network) as app:
-        bought = await (await app.connected()).watchers.buy(FOX)
+        bought = await (await app.connected()).watchers.buy(FOX, budget=app.budget(FOX))
         await bought.watch.bought()
 
 
@@ -55,7 +55,7 @@ async def test_beside_a_server_that_works_on_it_nothing_is_fetched_twice(
 ) -> None:
     settings, sandbox = settings_for(tmp_path), Sandbox(speed=200)
     async with run_app(settings, network_of(sandbox)) as server:
-        bought = await (await server.connected()).watchers.buy(FOX)
+        bought = await (await server.connected()).watchers.buy(FOX, budget=server.budget(FOX))
         with anyio.fail_after(20):
             await collect_tasks(settings, network_of(sandbox))
     [path] = tmp_path.glob("*.png")

@@ -99,6 +99,14 @@ async def test_what_a_person_should_do_stands_under_the_list(
     assert said in page
 
 
+@pytest.mark.parametrize("width", [0, 120])
+async def test_a_declined_purchase_is_shown_and_cost_nothing(tmp_path: Path, width: int) -> None:
+    declined = replace(job_of("declined"), task=None, booked=0.0)
+    page = await shown(settings_for(tmp_path), declined, width=width)
+    assert "  declined  " in page
+    assert "Spent or reserved today: 0 credits." in page
+
+
 @pytest.mark.parametrize(("is_terminal", "pages"), [(True, ["running"] * 3), (False, ["running"])])
 async def test_a_terminal_is_redrawn_and_anything_else_gets_what_has_changed(
     tmp_path: Path, *, is_terminal: bool, pages: list[str]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from io import StringIO
 
 import pytest
-from mcp.types import CallToolResult, TextContent
+from mcp.types import CallToolResult, ElicitRequestFormParams, TextContent
 from rich.console import Console
 
 from evolink_mcp.cli.host import _next_call, answer_in
@@ -13,12 +13,14 @@ from evolink_mcp.cli.show import drawn_progress
 from evolink_mcp.errors import EvolinkError
 from evolink_mcp.server.answers import Answer, NextCall, NextCallArguments, Status
 
+FORM = {"type": "object", "properties": {"buy": {"type": "boolean"}}}
+
 
 async def test_a_terminal_shows_a_bar() -> None:
     screen = StringIO()
     console = Console(file=screen, force_terminal=True, width=100, color_system=None)
-    with drawn_progress(console) as advance:
-        await advance(40.0, 100.0, "task-unified-1-a: [processing], 40 %, 3 s")
+    with drawn_progress(console) as bar:
+        await bar.advance(40.0, 100.0, "task-unified-1-a: [processing], 40 %, 3 s")
     shown = screen.getvalue()
     assert "━" in shown
     assert " 40 %" in shown
@@ -27,10 +29,37 @@ async def test_a_terminal_shows_a_bar() -> None:
 
 async def test_anything_else_gets_a_line_a_message() -> None:
     page = StringIO()
-    with drawn_progress(Console(file=page, force_terminal=False, width=20)) as advance:
-        await advance(40.0, 100.0, "task-unified-1-a: [processing], 40 %, 3 s")
-        await advance(41.0, None, None)
+    with drawn_progress(Console(file=page, force_terminal=False, width=20)) as bar:
+        await bar.advance(40.0, 100.0, "task-unified-1-a: [processing], 40 %, 3 s")
+        await bar.advance(41.0, None, None)
     assert page.getvalue() == "task-unified-1-a: [processing], 40 %, 3 s\n\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "action"), [("y\n", "accept"), ("n\n", "decline"), ("\n", "decline")]
+)
+async def test_a_person_is_asked_before_money_is_spent(
+    typed: str, action: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keyboard = StringIO(typed)
+    monkeypatch.setattr(keyboard, "isatty", lambda: True)
+    monkeypatch.setattr("sys.stdin", keyboard)
+    form = ElicitRequestFormParams(message="Buy?", requested_schema=FORM)
+    with drawn_progress(Console(file=StringIO())) as bar:
+        answer = await bar.ask(None, form)
+        assert answer.action == action
+        assert answer.content == ({"buy": True} if action == "accept" else None)
+        assert "Buy?" in capsys.readouterr().err
+
+
+async def test_nobody_at_the_terminal_means_no(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdin", StringIO("y\n"))
+    form = ElicitRequestFormParams(message="Buy?", requested_schema=FORM)
+    with drawn_progress(Console(file=StringIO())) as bar:
+        assert (await bar.ask(None, form)).action == "decline"
+    assert capsys.readouterr().err == "Buy?\nNobody is at the terminal to answer.\n"
 
 
 def test_a_result_that_explains_nothing_is_passed_on() -> None:

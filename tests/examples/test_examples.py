@@ -54,7 +54,7 @@ async def test_the_agent_example_lets_a_model_make_a_picture(tmp_path: Path) -> 
 async def scripted(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
     """Call the tool, then repeat what it answered: a model's part, without a model."""
     assert {tool.name for tool in info.function_tools} == {
-        *("generate_image", "get_task", "list_tasks")
+        *("generate_image", "get_task", "list_tasks", "list_models", "get_credits")
     }
     returned = [
         part for message in messages for part in message.parts if isinstance(part, ToolReturnPart)

@@ -19,7 +19,7 @@ from evolink_mcp.api.wire import TaskId
 from evolink_mcp.catalog.request import ImageRequest
 from evolink_mcp.jobs.job import Job, State, Watch
 from evolink_mcp.jobs.journal import Budget, Journal, open_journal
-from evolink_mcp.jobs.watch import Watchers
+from evolink_mcp.jobs.watch import Purchase, Watchers
 from evolink_mcp.sandbox import Sandbox
 from tests.sandbox.desk import BASE_URL, Clock
 
@@ -107,6 +107,7 @@ class Shop:
     folder: Path
     heard: list[Job]
     """Jobs as they moved."""
+    budget: Budget
 
     async def buy(self, prompt: str = "a fox", *, n: int | None = None) -> Job:
         """Buy pictures and wait for the end of the job."""
@@ -114,7 +115,11 @@ class Shop:
 
     async def start(self, prompt: str = "a fox", *, n: int | None = None) -> Watch:
         """Buy pictures."""
-        return (await self.watchers.buy(wanted(prompt, n=n))).watch
+        return (await self.purchase(prompt, n=n)).watch
+
+    async def purchase(self, prompt: str = "a fox", *, n: int | None = None) -> Purchase:
+        """Buy pictures, or join an earlier purchase."""
+        return await self.watchers.buy(wanted(prompt, n=n), budget=self.budget)
 
     async def follow(self, job: Job) -> Job:
         """Take a bought task up and wait for the end of the job."""
@@ -176,10 +181,10 @@ async def open_shop(
             journal=journal,
             folder=folder,
             group=group,
-            budget=Budget(a_picture=2.5, a_day=a_day),
             moved=hear,
             sleep=clock.sleep,
             clock=clock,
         )
-        yield Shop(sandbox, line, clock, journal, downloads, group, watchers, folder, heard)
+        budget = Budget(a_picture=2.5, a_day=a_day)
+        yield Shop(sandbox, line, clock, journal, downloads, group, watchers, folder, heard, budget)
         group.cancel_scope.cancel()

@@ -8,7 +8,7 @@ import pytest
 
 from evolink_mcp.api.wire import TaskId
 from evolink_mcp.catalog.request import ImageRequest
-from evolink_mcp.errors import CapReached
+from evolink_mcp.errors import CapReached, ConfirmationNeeded, PurchaseDeclined
 from evolink_mcp.jobs.job import LOCAL, Job, Picture, Principal, State, settled
 from evolink_mcp.jobs.journal import JOIN_SECONDS, Budget, Journal
 from evolink_mcp.jobs.submit import outcome_unknown
@@ -54,6 +54,62 @@ async def test_a_refused_wish_is_not_joined() -> None:
         earlier = await admitted(journal)
         await journal.record(replace(earlier, state="refused"), release=True)
         assert not await joins(journal, new_job(), earlier)
+
+
+async def test_a_declined_purchase_leaves_a_line_and_nothing_else() -> None:
+    clock = Clock()
+    no = PurchaseDeclined(message="It answered no.", next_step="Tell the user.")
+    declined = replace(new_job(), state="declined", error=no, booked=2.5)
+    async with open_record(None, clock) as journal:
+        await journal.decline(declined)
+        [line] = await journal.newest(LOCAL, states=("declined",), limit=9)
+        assert (line.id, line.created, line.booked) == (declined.id, clock.now, 0.0)
+        assert (line.request, str(line.error)) == (FOX, "It answered no.")
+        assert await journal.spent_today() == 0.0
+        assert (await journal.price(FOX, budget=NO_CAP)).source == "catalogue"
+        assert await journal.leases.renew() == frozenset()
+        assert not await journal.waits_for_somebody()
+        assert await journal.orphans(limit=9) == []
+        assert not await journal.would_join(new_job())
+        assert not await joins(journal, new_job(), declined)
+
+
+async def test_who_would_join_is_told_so_while_the_answer_is_not_out() -> None:
+    async with open_record(None, Clock()) as journal:
+        assert not await journal.would_join(new_job())
+        earlier = await admitted(journal)
+        assert await journal.would_join(new_job())
+        assert not await journal.would_join(new_job(principal=Principal("somebody else")))
+        journal.answered(earlier.id)
+        assert not await journal.would_join(new_job())
+        assert not await joins(journal, new_job(), earlier)
+
+
+@pytest.mark.parametrize("agreed", [5.0, 9.0, None])
+async def test_what_was_agreed_to_is_bought(agreed: float | None) -> None:
+    async with open_record(None, Clock()) as journal:
+        job = new_job(replace(FOX, n=2))
+        assert not (await journal.admit(job, budget=replace(NO_CAP, agreed=agreed))).joined
+        assert await journal.spent_today() == 5.0
+
+
+@pytest.mark.parametrize("agreed", [4.9, 0.0])
+async def test_nothing_is_bought_for_more_than_was_agreed_to(agreed: float) -> None:
+    async with open_record(None, Clock()) as journal:
+        with pytest.raises(ConfirmationNeeded) as refused:
+            await journal.admit(new_job(replace(FOX, n=2)), budget=replace(NO_CAP, agreed=agreed))
+        assert await journal.newest(LOCAL, limit=9) == []
+    assert refused.value.message == (
+        f"This costs about 5 credits by now, and no more than {agreed:g} are agreed to "
+        "(EVOLINK_CONFIRM). Nothing was sent to EvoLink."
+    )
+
+
+async def test_who_agreed_to_nothing_joins_what_is_paid() -> None:
+    async with open_record(None, Clock()) as journal:
+        earlier = await admitted(journal)
+        admission = await journal.admit(new_job(), budget=replace(NO_CAP, agreed=0.0))
+        assert (admission.joined, admission.job) == (True, earlier)
 
 
 async def test_an_unknown_outcome_is_said_again() -> None:
@@ -200,7 +256,8 @@ async def test_what_a_picture_costs_is_learned_from_the_last_purchase() -> None:
 
 
 @pytest.mark.parametrize(
-    ("state", "spent"), [("refused", 0.0), ("failed", 0.0), ("unknown", 2.5), ("intent", 2.5)]
+    ("state", "spent"),
+    [("declined", 0.0), ("refused", 0.0), ("failed", 0.0), ("unknown", 2.5), ("intent", 2.5)],
 )
 async def test_what_was_not_charged_does_not_count(state: State, spent: float) -> None:
     async with open_record(None, Clock()) as journal:
@@ -246,6 +303,29 @@ async def test_many_calls_at_once_do_not_pass_the_cap(tmp_path: Path) -> None:
                     group.start_soon(call, (one, two)[n % 2], f"fox {n}")
         assert (len(outcomes), sum(outcomes)) == (50, 4)
         assert await one.spent_today() == await two.spent_today() == 10.0
+
+
+async def test_many_calls_at_once_do_not_pass_what_was_agreed_to(tmp_path: Path) -> None:
+    clock, path = Clock(), tmp_path / "journal"
+    outcomes: dict[float, list[bool]] = {2.5: [], 4.0: []}
+
+    async def call(journal: Journal, prompt: str, agreed: float) -> None:
+        budget = Budget(a_picture=2.5, a_day=44.0, agreed=agreed)
+        try:
+            await journal.admit(new_job(replace(FOX, prompt=prompt)), budget=budget)
+            outcomes[agreed].append(True)
+        except (CapReached, ConfirmationNeeded):
+            outcomes[agreed].append(False)
+
+    async with open_record(path, clock) as one, open_record(path, clock) as two:
+        await one.record(settled(submitted(await admitted(one), credits_reserved=4.0)))
+        with anyio.fail_after(60):
+            async with anyio.create_task_group() as group:
+                for n in range(50):
+                    group.start_soon(call, (one, two)[n % 2], f"fox {n}", (2.5, 4.0)[n // 2 % 2])
+        assert await one.spent_today() == await two.spent_today() == 44.0
+    assert (len(outcomes[2.5]), sum(outcomes[2.5])) == (26, 0)
+    assert (len(outcomes[4.0]), sum(outcomes[4.0])) == (24, 10)
 
 
 async def test_many_identical_calls_are_one_purchase(tmp_path: Path) -> None:

@@ -32,12 +32,12 @@ async def no_time_passes(_: float) -> None:
 
 async def test_identical_calls_at_once_are_one_purchase(shop: Shop) -> None:
     shop.line.held = anyio.Event()
-    first, second = [await shop.watchers.buy(wanted("[slow:20]")) for _ in range(2)]
+    first, second = [await shop.purchase("[slow:20]") for _ in range(2)]
     assert (first.joined, second.joined) == (False, True)
     assert first.watch is second.watch
     shop.line.held.set()
     await shop.end(first.watch)
-    third = await shop.watchers.buy(wanted("[slow:20]"))
+    third = await shop.purchase("[slow:20]")
     assert (third.joined, third.watch.ended, third.watch.job) == (True, True, first.watch.job)
     assert shop.requests == (1, 7, 1)
 
@@ -45,7 +45,7 @@ async def test_identical_calls_at_once_are_one_purchase(shop: Shop) -> None:
 async def test_a_call_that_joins_another_process_looks_on(shop: Shop, other: Shop) -> None:
     shop.line.held = anyio.Event()
     watch = await shop.start("[slow:20]")
-    joined = await other.watchers.buy(wanted("[slow:20]"))
+    joined = await other.purchase("[slow:20]")
     assert (joined.joined, joined.watch.job.id) == (True, watch.job.id)
     await shop.arrived()
     assert (joined.watch.job.state, joined.watch.ended) == ("intent", False)
@@ -110,7 +110,7 @@ async def test_who_leaves_lets_others_go_on_at_once(tmp_path: Path) -> None:
             await shop.watchers.leave()
         await survivor.watchers.tend()
         await survivor.becomes(watch.job, "collected")
-        assert not (await survivor.watchers.buy(wanted("[slow:20]"))).joined
+        assert not (await survivor.purchase("[slow:20]")).joined
 
 
 async def test_a_server_that_keeps_its_lease_keeps_its_jobs(shop: Shop, other: Shop) -> None:
@@ -140,7 +140,7 @@ async def test_a_purchase_that_nobody_saw_the_end_of_is_unknown(tmp_path: Path) 
         assert isinstance(job.error, OutcomeUnknown)
         assert "This server ended while it was buying" in job.error.message
         assert "Do not call generate_image again on your own" in job.error.next_step
-        again = await survivor.watchers.buy(wanted())
+        again = await survivor.purchase()
         assert (again.joined, str(again.watch.job.error)) == (True, str(job.error))
     assert (job.state, survivor.requests[0], survivor.line.seen) == ("unknown", 0, [])
 

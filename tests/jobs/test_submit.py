@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 from pathlib import Path
-from tempfile import gettempdir
+from tempfile import TemporaryDirectory
 
 import anyio
 import httpx2 as httpx
@@ -297,7 +298,9 @@ def test_whatever_breaks_at_most_one_task_is_bought_and_the_outcome_is_true(
     faults: list[str], marker: str
 ) -> None:
     async def story() -> None:
-        async with open_shop(Path(gettempdir())) as shop:
+        async with AsyncExitStack() as stack:
+            folder = stack.enter_context(TemporaryDirectory())
+            shop = await stack.enter_async_context(open_shop(Path(folder) / "pictures"))
             shop.line.breaks = [FAULTS[name] for name in faults]
             outcome = await bought(shop, f"a fox {marker}")
             tasks = list(shop.sandbox.tasks)
@@ -312,7 +315,9 @@ def test_a_thousand_purchases_on_a_bad_line_buy_at_most_one_task_each() -> None:
     lots = random.Random(20_261)  # noqa: S311 - a seed, so that a failure comes again
 
     async def story() -> None:
-        async with open_shop(Path(gettempdir())) as shop:
+        async with AsyncExitStack() as stack:
+            folder = stack.enter_context(TemporaryDirectory())
+            shop = await stack.enter_async_context(open_shop(Path(folder) / "pictures"))
             for number in range(1000):
                 before = set(shop.sandbox.tasks)
                 shop.line.breaks = [FAULTS[lots.choice(sorted(FAULTS))] for _ in range(2)]

@@ -513,7 +513,7 @@ async def test_nothing_is_bought_while_the_users_journal_cannot_be_used(shop: Sh
 async def test_an_answer_is_marked_once_it_has_gone_out(shop: Shop) -> None:
     watch = await shop.start("[slow:20]")
     await shop.end(watch)
-    assert (await shop.watchers.buy(wanted("[slow:20]"))).joined
+    assert (await shop.purchase("[slow:20]")).joined
     slept = len(shop.clock.slept)
     shop.watchers.answered(watch)
     shop.watchers.answered(watch)
@@ -524,7 +524,7 @@ async def test_an_answer_is_marked_once_it_has_gone_out(shop: Shop) -> None:
     shop.watchers.answered(watch)
     await anyio.wait_all_tasks_blocked()
     assert shop.clock.slept[slept:] == [MARK_SECONDS] * 2
-    assert not (await shop.watchers.buy(wanted("[slow:20]"))).joined
+    assert not (await shop.purchase("[slow:20]")).joined
 
 
 async def test_an_answer_that_could_not_be_marked_is_marked_later(
@@ -544,7 +544,7 @@ async def test_an_answer_that_could_not_be_marked_is_marked_later(
         with anyio.fail_after(20):
             await tried.wait()
     await shop.watchers.leave()
-    assert not (await shop.watchers.buy(wanted("[slow:20]"))).joined
+    assert not (await shop.purchase("[slow:20]")).joined
 
 
 async def test_whoever_wants_to_know_hears_how_a_job_moves(shop: Shop) -> None:

@@ -20,6 +20,7 @@ from evolink_mcp.api.egress import Downloads
 from evolink_mcp.cli import main
 from evolink_mcp.jobs import collect, watch
 from evolink_mcp.jobs.journal import Journal
+from evolink_mcp.jobs.table import JobTable
 from evolink_mcp.jobs.watch import Watchers
 
 Owner = type | ModuleType
@@ -30,21 +31,21 @@ BEFORE, AFTER = "before", "after"
 
 MARKS: tuple[Mark, ...] = (
     ("the call has arrived", Journal, "admit", BEFORE, ""),
-    ("the intent is written, not committed", Journal, "_insert", AFTER, ""),
+    ("the intent is written, not committed", JobTable, "add", AFTER, ""),
     ("the intent is on record", Journal, "admit", AFTER, ""),
     ("the request is about to leave", EvolinkApi, "submit", BEFORE, ""),
     ("EvoLink has answered", EvolinkApi, "submit", AFTER, ""),
-    ("the task id is written, not committed", Journal, "_record", AFTER, "submitted"),
+    ("the task id is written, not committed", JobTable, "record", AFTER, "submitted"),
     ("the task id is on record", Journal, "record", AFTER, "submitted"),
     ("the task is about to be read", EvolinkApi, "task", BEFORE, ""),
     ("the task was read", EvolinkApi, "task", AFTER, ""),
-    ("the progress is written, not committed", Journal, "_record", AFTER, "processing"),
+    ("the progress is written, not committed", JobTable, "record", AFTER, "processing"),
     ("the progress is on record", Journal, "record", AFTER, "processing"),
     ("the picture is about to be fetched", Downloads, "read", BEFORE, ""),
     ("the picture is here", Downloads, "read", AFTER, ""),
     ("the picture is in a part file", Path, "replace", BEFORE, ""),
     ("the picture is in its place", collect, "_write", AFTER, ""),
-    ("the end is written, not committed", Journal, "_record", AFTER, "collected"),
+    ("the end is written, not committed", JobTable, "record", AFTER, "collected"),
     ("the end is on record", Journal, "record", AFTER, "collected"),
     ("the answer is made", Watchers, "answered", AFTER, ""),
     ("the answer has gone out", Journal, "mark_delivered", BEFORE, ""),

@@ -2,13 +2,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from io import BytesIO
 from pathlib import PurePosixPath
 
 import httpx2 as httpx
 import pytest
+from PIL import Image
 
 from evolink_mcp.sandbox import Sandbox, fetching, outcomes
-from tests.sandbox.desk import BASE_URL, Clock, Desk, picture, urls_of
+from tests.sandbox.desk import BASE_URL, Body, Clock, Desk, picture, urls_of
 
 HOST = "https://pictures.example"
 MEGABYTE = 1_000_000
@@ -251,3 +253,44 @@ async def test_without_a_transport_the_real_network_is_used() -> None:
     async with await fetching.open_client(None) as client:
         assert client.timeout == httpx.Timeout(10)
         assert not client.follow_redirects
+
+
+def clear_mask(size: tuple[int, int] = (48, 32)) -> bytes:
+    stream = BytesIO()
+    Image.new("RGBA", size, (0, 0, 0, 0)).save(stream, "PNG")
+    return stream.getvalue()
+
+
+async def test_a_mask_of_another_family_is_drawn_anew_where_it_is_clear(desk: Desk) -> None:
+    async def outcome(mask: bytes) -> Body:
+        urls = [publish(desk, picture())]
+        return await desk.outcome(
+            model="gpt-image-2", image_urls=urls, mask_url=publish(desk, mask)
+        )
+
+    body = await outcome(clear_mask())
+    answer = await desk.http.get(urls_of(body)[0])
+    assert answer.status_code == 200
+    assert (await outcome(picture()))["error"] == {
+        "code": "invalid_parameters",
+        "message": "The mask has no alpha channel.",
+        "type": "task_error",
+    }
+
+
+@pytest.mark.parametrize(
+    ("size", "said"),
+    [
+        ((383, 400), "an edge has less than 384 pixels"),
+        ((400, 3073), "an edge has more than 3072 pixels"),
+    ],
+)
+async def test_a_reference_keeps_to_the_limits_of_its_model(
+    desk: Desk, size: tuple[int, int], said: str
+) -> None:
+    url = publish(desk, picture("PNG", size))
+    error = await desk.failure(model="qwen-image-edit", image_urls=[url])
+    assert (error["code"], error["message"]) == (
+        "invalid_parameters",
+        f"Of reference image 1 {said}.",
+    )

@@ -47,8 +47,14 @@ BROKEN_RULES: list[tuple[dict[str, Any], str]] = [
     ({"callback_url": "https://0x7f.1/"}, "callback_url: points to an inner address; allowed:"),
     ({"callback_url": "https://me@example.com/"}, "callback_url: must not hold a user name"),
     ({"callback_url": f"https://example.com/{'x' * 2030}"}, "callback_url: has 2050 characters"),
-    ({"model": "gpt-image-2"}, 'model: "gpt-image-2" is not an enabled model; allowed: gpt-4o-'),
-    ({"negative_prompt": "cats"}, '"negative_prompt": is not an argument of this tool; allowed:'),
+    (
+        {"model": "gpt-image-2"},
+        'model: "gpt-image-2" is not enabled here (EVOLINK_MODELS); allowed',
+    ),
+    (
+        {"negative_prompt": "cats"},
+        '"negative_prompt": is not an argument for gpt-4o-image; allowed:',
+    ),
     (
         {"image_urls": ["http://10.0.0.1/a.png"]},
         "image_urls[0]: is not a public address; allowed: an address that EvoLink's servers can",
@@ -221,7 +227,7 @@ async def test_a_missing_key_is_explained_by_both_tools(
     sandbox: Sandbox, tmp_path: Path, era: Era, key: str
 ) -> None:
     async with host_of(sandbox, settings_for(tmp_path, api_key=key), era=era) as host:
-        assert len((await host.list_tools()).tools) == 3
+        assert len((await host.list_tools()).tools) == 5
         for tool in ("generate_image", "get_task"):
             result = await host.call_tool(tool, {})
             failure = failure_of(result)

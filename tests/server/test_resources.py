@@ -36,6 +36,7 @@ async def test_what_there_is_to_read_is_listed(host: Client) -> None:
     assert [template.uri_template for template in templates] == [
         "evolink://tasks/{task_id}",
         "evolink://tasks/{task_id}/images/{n}",
+        "evolink://models/{model}",
     ]
 
 

@@ -14,11 +14,10 @@ from mcp import Client, MCPError
 from mcp.types import INVALID_PARAMS, Tool
 
 from evolink_mcp import __version__
-from evolink_mcp.errors import SettingInvalid
 from evolink_mcp.sandbox import Sandbox
 from evolink_mcp.server.build import build_server
 from evolink_mcp.server.schema import PORTABLE
-from tests.servers import settings_for
+from tests.servers import host_of, settings_for
 
 SURFACE = Path(__file__).with_name("surface.json")
 
@@ -64,7 +63,13 @@ async def test_annotations_tell_the_tool_that_spends_from_the_one_that_reads(hos
         if tool.annotations
     }
     assert hints == snapshot(
-        {"generate_image": (False, False), "get_task": (True, True), "list_tasks": (True, True)}
+        {
+            "generate_image": (False, False),
+            "get_task": (True, True),
+            "list_tasks": (True, True),
+            "list_models": (True, True),
+            "get_credits": (True, True),
+        }
     )
 
 
@@ -74,12 +79,26 @@ async def test_an_unknown_tool_is_an_error_of_the_protocol(host: Client) -> None
     assert error.value.code == INVALID_PARAMS
 
 
-@pytest.mark.parametrize("models", [("no-such-model",), ("gpt-4o-image", "gpt-image-2")])
-def test_a_model_that_cannot_be_offered_is_a_wrong_setting(
-    models: tuple[str, ...], tmp_path: Path
+ENABLED = {
+    "one": ("gpt-4o-image",),
+    "three": ("gpt-image-2", "gemini-3-pro-image-preview", "doubao-seedream-5.0-pro"),
+    "all": ("all",),
+}
+CEILINGS = {"one": TOKENS, "three": 3000, "all": 4000}
+
+
+@pytest.mark.parametrize("which", ENABLED)
+async def test_every_choice_of_models_is_portable_and_small(
+    which: str, sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    with pytest.raises(SettingInvalid, match="EVOLINK_MODELS must name one model of: gpt-4o-image"):
-        build_server(settings_for(tmp_path, models=models))
+    settings = settings_for(tmp_path, models=ENABLED[which], confirm="always")
+    async with host_of(sandbox, settings) as host:
+        tools = (await host.list_tools()).tools
+    assert {keyword for tool in tools for part in parts(tool.input_schema) for keyword in part} <= (
+        PORTABLE
+    )
+    assert all(len((tool.description or "").encode()) <= 2048 for tool in tools)
+    assert sum(size_of(tool) for tool in tools) / 4 < CEILINGS[which]
 
 
 def test_a_server_needs_no_key_and_no_network_to_be_built(tmp_path: Path) -> None:

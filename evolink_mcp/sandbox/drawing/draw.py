@@ -17,6 +17,7 @@ from evolink_mcp.sandbox.drawing.scenery import paint_scene
 from evolink_mcp.sandbox.drawing.shapes import INK
 
 SUPERSAMPLING: Final = 3
+PAINTED_SIDE: Final = 1536  # pixels; larger pictures are painted at this size and enlarged
 FORMATS: Final = ("PNG", "JPEG", "WEBP")
 GRADE: Final = 0.34
 MASK_THRESHOLD: Final = 127
@@ -87,7 +88,9 @@ def _opened(content: bytes, name: str) -> Image.Image:
 
 
 def _smooth_scene(scene: Scene, *, width: int, height: int, rng: random.Random) -> Image.Image:
-    large = paint_scene(scene, width=width * SUPERSAMPLING, height=height * SUPERSAMPLING, rng=rng)
+    scale = SUPERSAMPLING * min(1.0, PAINTED_SIDE / max(width, height))
+    across, down = max(1, round(width * scale)), max(1, round(height * scale))
+    large = paint_scene(scene, width=across, height=down, rng=rng)
     return large.resize((width, height), Image.Resampling.LANCZOS)
 
 

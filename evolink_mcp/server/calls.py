@@ -1,0 +1,135 @@
+"""Tool calls that buy pictures or wait for them."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import anyio
+from mcp.server.mcpserver import Context
+from mcp.types import CallToolResult, InputRequiredResult
+
+from evolink_mcp.catalog.request import ImageRequest
+from evolink_mcp.catalog.spec import ModelSpec
+from evolink_mcp.errors import EvolinkError, TaskNotFound
+from evolink_mcp.jobs.collect import prepare_folder
+from evolink_mcp.jobs.inputs import Prepared
+from evolink_mcp.jobs.job import Watch
+from evolink_mcp.jobs.journal import Budget
+from evolink_mcp.jobs.references import check_references
+from evolink_mcp.jobs.watch import Watchers
+from evolink_mcp.server.app import App, Connected
+from evolink_mcp.server.arguments import read_generate_image, read_get_task
+from evolink_mcp.server.consent import split_confirm
+from evolink_mcp.server.limits import mask_limits_of, reference_limits_of
+from evolink_mcp.server.progress import Progress
+from evolink_mcp.server.results import Call, failed, finished, unfinished, unread
+
+Arguments = dict[str, object]
+
+FIRST_LOOK = 5.0
+"""Seconds that `get_task` gives a task to be read, however short it is to wait."""
+
+
+class ToolCall:
+    """One tool call of a host."""
+
+    def __init__(self, ctx: Context[App]) -> None:
+        """Begin to count the seconds."""
+        self._ctx = ctx
+        self._app = ctx.request_context.lifespan_context
+        self._started = anyio.current_time()
+
+    async def answer(
+        self, work: Callable[[], Awaitable[CallToolResult | InputRequiredResult]]
+    ) -> CallToolResult | InputRequiredResult:
+        """Turn a failure that we anticipate into an answer."""
+        try:
+            return await work()
+        except EvolinkError as error:
+            return failed(error)
+
+    async def generate(self, arguments: Arguments) -> CallToolResult | InputRequiredResult:
+        """Check everything, ask the user where that is due, upload, buy, and wait.
+
+        In this order: what is refused is neither asked about nor uploaded, and what the user
+        declines is not uploaded either.
+        """
+        app = self._app
+        app.settings.require_key()
+        fields, confirmed = split_confirm(arguments, app.settings.confirm)
+        request, wait = read_generate_image(fields, app.catalogue, confirm=app.settings.confirm)
+        connected = await app.connected()
+        await prepare_folder(connected.watchers.folder)
+        prepared = await self._prepare(request, connected)
+        budget = await app.consent.obtain(
+            self._ctx, request, budget=app.budget(request), confirmed=confirmed
+        )
+        if isinstance(budget, InputRequiredResult):
+            return budget
+        if prepared.to_publish:
+            await self._check_day(request, budget)
+        resolved = await prepared.publish()
+        wanted = replace(request, image_urls=resolved.image_urls, mask_url=resolved.mask_url)
+        bought = await connected.watchers.buy(wanted, budget=budget)
+        call = Call(0, joined=bought.joined, notes=resolved.notes)
+        return await self._wait(bought.watch, connected.watchers, asked=wait, call=call)
+
+    async def follow(self, arguments: Arguments) -> CallToolResult:
+        """Join whoever watches a task, and wait."""
+        self._app.settings.require_key()
+        task_id, wait = read_get_task(arguments)
+        connected = await self._app.connected()
+        watch = await connected.watchers.follow(task_id)
+        await watch.bought()
+        await watch.first_look(FIRST_LOOK)
+        error = watch.job.error
+        if watch.job.task is None and error is not None and not isinstance(error, TaskNotFound):
+            return unread(error, task_id=task_id)
+        return await self._wait(watch, connected.watchers, asked=wait, call=Call(0))
+
+    async def _prepare(self, request: ImageRequest, connected: Connected) -> Prepared:
+        """Look at every input before money or a file is at stake."""
+        spec: ModelSpec = self._app.catalogue.find(request.model)
+        await check_references(request, spec=spec, downloads=connected.downloads)
+        return await connected.inputs.prepare(
+            request.image_urls,
+            request.mask_url,
+            limits=reference_limits_of(spec),
+            mask_limits=mask_limits_of(spec),
+        )
+
+    async def _check_day(self, request: ImageRequest, budget: Budget) -> None:
+        """Refuse what the day's credits do not suffice for before a file is made public."""
+        journal = await self._app.journal()
+        price = await journal.price(request, budget=budget)
+        budget.check_day(price, spent=await journal.spent_today())
+
+    async def _wait(
+        self, watch: Watch, watchers: Watchers, *, asked: float | None, call: Call
+    ) -> CallToolResult:
+        """Wait for the end while progress streams, as long as the host allows."""
+        await watch.bought()
+        progress = Progress(self._ctx.report_progress, self._elapsed)
+        with anyio.move_on_after(self._patience(asked) - self._elapsed()):
+            await progress.follow(watch)
+        result = await self._result(watch, replace(call, seconds=self._elapsed()))
+        watchers.answered(watch)
+        return result
+
+    async def _result(self, watch: Watch, call: Call) -> CallToolResult:
+        job = watch.job
+        if watch.ended and job.error is not None:
+            return failed(job.error, job=job, joined=call.joined)
+        if watch.ended:
+            return await finished(watch, call, preview=self._app.settings.preview)
+        return unfinished(watch, call)
+
+    def _patience(self, asked: float | None) -> float:
+        params = self._ctx.session.client_params
+        name = params.client_info.name if params else ""
+        has_token = "progress_token" in (self._ctx.request_context.meta or {})
+        return self._app.patience.limit(name, has_token=has_token, asked=asked)
+
+    def _elapsed(self) -> float:
+        return anyio.current_time() - self._started
