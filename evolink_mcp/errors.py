@@ -28,6 +28,7 @@ Named by what the reader can do about it:
   x TaskFailed                the task ended without pictures
   x WaitAbandoned             the task did not end while we looked
     + PicturesUnsaved         it ended, and pictures of it are not on disk yet
+  x UploadUnfinished          a file is still being uploaded, and nothing is bought yet
   x FileUnavailable           a picture behind an address could not be fetched
 """
 
@@ -46,7 +47,7 @@ QUOTE_LIMIT = 300
 _SECRETS = re.compile(
     # A word may end in "sk-" (task-, disk-), unless an escape (%3D, \n) stands before it.
     r"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[nrt]))sk-[A-Za-z0-9_-]{6,}"
-    r"|evup_[A-Za-z0-9_-]{6,}|eyJ[A-Za-z0-9_.-]{16,}"
+    r"|ev(?:up|m)_[A-Za-z0-9_-]{6,}|eyJ[A-Za-z0-9_.-]{16,}"
 )
 _UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
@@ -306,6 +307,14 @@ class PicturesUnsaved(WaitAbandoned):
     """The task is over and paid for, and pictures of it are not on disk yet."""
 
     code: str = "pictures_unsaved"
+
+
+@dataclass(kw_only=True, eq=False)
+class UploadUnfinished(EvolinkError):
+    """A file is on its way to EvoLink for longer than the call may wait; nothing is bought."""
+
+    code: str = "uploading"
+    retryable: bool = True
 
 
 @dataclass(kw_only=True, eq=False)

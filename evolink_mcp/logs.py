@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
 import sys
 import traceback
+from contextvars import ContextVar
+from datetime import UTC, datetime
 from types import TracebackType
-from typing import cast
+from typing import Literal, cast
 
 from evolink_mcp.errors import redact
 
 _FORMAT = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 _QUERY = re.compile(r"(https?://[^\s?#]+)[?#]\S*", re.IGNORECASE)
+
+REQUEST: ContextVar[str] = ContextVar("request", default="")
+"""Names the HTTP request that is being answered; empty where there is none."""
 
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
@@ -39,6 +45,18 @@ class SecretFreeFormatter(logging.Formatter):
         return _wordless(ei[1]) if ei[1] is not None else "no exception"
 
 
+class JsonFormatter(SecretFreeFormatter):
+    """Writes one JSON object a line, as free of secrets."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as JSON; `request` names the HTTP request where there is one."""
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        line = {"at": at, "level": record.levelname, "logger": record.name}
+        if request := REQUEST.get():
+            line["request"] = request
+        return json.dumps({**line, "message": super().format(record)}, ensure_ascii=False)
+
+
 def _wordless(error: BaseException, seen: tuple[BaseException, ...] = ()) -> str:
     """Describe an exception, what caused it and what a group of them holds, by types and places."""
     name, seen = type(error).__name__, (*seen, error)
@@ -55,13 +73,15 @@ def _held(error: BaseException) -> tuple[BaseException, ...]:
     return ()
 
 
-def configure_logging(level: str) -> None:
+def configure_logging(level: str, form: Literal["text", "json"] = "text") -> None:
     """Send our own records of `level` and up, and the warnings of libraries, to stderr.
 
     To be called before a server is built: the SDK would configure logging otherwise.
     Libraries stay at WARNING because some log whole messages below that.
     """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(SecretFreeFormatter(_FORMAT))
+    handler.setFormatter(
+        JsonFormatter("%(message)s") if form == "json" else SecretFreeFormatter(_FORMAT)
+    )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("evolink_mcp").setLevel(level)

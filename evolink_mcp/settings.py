@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, cast
-from urllib.parse import urlsplit
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -20,6 +16,28 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from evolink_mcp.errors import KeyMissing, SettingInvalid
+from evolink_mcp.settings_values import (
+    NEVER,
+    Confirm,
+    as_text,
+    is_unfilled,
+    read_address,
+    read_confirm,
+    read_exact_address,
+    read_folded,
+    read_folder,
+    read_folders,
+    read_host_names,
+    read_key,
+    read_list,
+    read_networks,
+    read_opened_folder,
+    read_origins,
+    read_raised,
+    read_word,
+)
+
+__all__ = ["NEVER", "Confirm", "LogFormat", "Preview", "Settings", "is_unfilled", "read_settings"]
 
 _PREFIX = "EVOLINK_"
 
@@ -27,152 +45,15 @@ BASE_URL = "https://api.evolink.ai"
 FILES_URL = "https://files-api.evolink.ai"
 """EvoLink docs, every page."""
 
-_UNFILLED = re.compile(r"\$\{.*\}|\$\w+|%\w+%|<.*>|\{\{.*\}\}|__encrypted__:.*")
-"""What hosts leave where they failed to fill a value in (seen in reports of users)."""
-
-_SAMPLE_KEYS = re.compile(
-    r"(?:sk-|evo-)*(?:(?:your|my|the|insert|replace|change|enter|paste)[-_ ].*"
-    r"|[x.…*_-]*)"
-    r"|.*[-_ ]key[-_ ]here|(?:evolink[-_ ])?api[-_ ]?key|changeme|none|null|undefined|todo",
-    re.IGNORECASE,
-)
-"""What people leave where a key should be. A word must end where a key would go on:
-a real key may begin with any letters."""
-
-_THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
-
-_BEARER = re.compile(r"bearer(?:\s+|$)", re.IGNORECASE)
-
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 Preview = Literal["preview", "full", "none"]
 """What an answer shows of a picture: a reduced one, the whole one, or nothing."""
 
-_ABOVE = re.compile(r"above:\s*(\d{1,9}(?:\.\d{1,6})?)")
+LogFormat = Literal["text", "json"]
+"""Lines for people, or one JSON object a line."""
 
-
-@dataclass(frozen=True, slots=True)
-class Confirm:
-    """When the user is asked before credits are spent."""
-
-    mode: Literal["never", "always", "above"] = "never"
-    above: float = 0.0
-    """Credits; a purchase that costs more is asked about."""
-
-    def needed(self, credits: float) -> bool:  # noqa: A002 - EvoLink's own word
-        """Tell whether a purchase of so many credits has to be confirmed."""
-        return self.mode == "always" or (self.mode == "above" and credits > self.above)
-
-    def __str__(self) -> str:
-        """Write it as it is set."""
-        return f"above:{self.above:g}" if self.mode == "above" else self.mode
-
-
-NEVER = Confirm()
-
-
-def is_unfilled(value: object) -> bool:
-    """Tell whether a variable holds white space or what a host failed to fill in."""
-    if not isinstance(value, str):
-        return False
-    word = _bare(value)
-    return not word or _UNFILLED.fullmatch(word) is not None
-
-
-def _bare(value: str) -> str:
-    return value.strip().strip("\"'").strip()
-
-
-def _key(value: SecretStr | None) -> SecretStr | None:
-    """Read a key: one ASCII word; a pasted `Bearer ` in front of it is dropped."""
-    given = _bare(value.get_secret_value() if value else "")
-    word = _BEARER.sub("", given)
-    if is_unfilled(word) or _SAMPLE_KEYS.fullmatch(word):
-        return None
-    if not word.isascii() or not word.isprintable() or " " in word:
-        msg = "must be one word of plain ASCII characters, as EvoLink shows it"
-        raise ValueError(msg)
-    return SecretStr(word)
-
-
-def _base_url(given: str) -> str:
-    value = _bare(given)
-    parts = urlsplit(value)
-    parts.port  # noqa: B018 - reading it checks it
-    if parts.scheme not in {"http", "https"} or not parts.hostname or re.search(r"[?#\s]", value):
-        msg = "must be an address such as https://api.evolink.ai"
-        raise ValueError(msg)
-    if parts.scheme == "http" and parts.hostname not in _THIS_MACHINE:
-        msg = "must begin with https://, or the key would travel in clear"
-        raise ValueError(msg)
-    if "@" in parts.netloc:
-        msg = "must not hold a user name or password"
-        raise ValueError(msg)
-    return value.rstrip("/")
-
-
-def _confirm(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    word = _bare(value).lower()
-    if word in {"never", "always"}:
-        return Confirm(cast("Literal['never', 'always']", word))
-    if found := _ABOVE.fullmatch(word):
-        return Confirm("above", float(found[1]))
-    msg = "must be never, always or above:N with N in credits, such as above:10"
-    raise ValueError(msg)
-
-
-def _folders(value: object) -> object:
-    """Read folders that are parted as in PATH, or by commas."""
-    if not isinstance(value, str):
-        return value
-    return [word for part in value.split(os.pathsep) for word in part.split(",") if _bare(word)]
-
-
-def _listed(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    words = [word.strip() for word in value.split(",") if word.strip()]
-    if not words:
-        msg = "names nothing"
-        raise ValueError(msg)
-    return words
-
-
-def _folder(given: Path) -> Path:
-    value = Path(_bare(str(given)))
-    if not str(value).isprintable():
-        msg = "names a folder that cannot be written as text"
-        raise ValueError(msg)
-    try:
-        return value.expanduser().absolute()
-    except RuntimeError:
-        msg = "names the home folder of a user who does not exist"
-        raise ValueError(msg) from None
-
-
-def _word(value: object) -> object:
-    return _bare(value) if isinstance(value, str) else value
-
-
-def _folded(value: object) -> object:
-    return _bare(value).lower() if isinstance(value, str) else value
-
-
-def _raised(value: object) -> object:
-    return _bare(value).upper() if isinstance(value, str) else value
-
-
-def _as_text(value: object) -> str:
-    """Write a value as the variable it came from."""
-    if isinstance(value, SecretStr):
-        return value.get_secret_value()
-    if isinstance(value, tuple):
-        words = tuple(map(str, cast("tuple[object, ...]", value)))
-        parted_by = os.pathsep if any(os.sep in word for word in words) else ","
-        return parted_by.join(words)
-    return str(int(value)) if isinstance(value, bool) else str(value)
+_Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_list)]
 
 
 class Settings(BaseSettings):
@@ -186,39 +67,42 @@ class Settings(BaseSettings):
         env_prefix=_PREFIX, frozen=True, extra="ignore", hide_input_in_errors=True
     )
 
-    api_key: Annotated[SecretStr | None, AfterValidator(_key)] = Field(
+    api_key: Annotated[SecretStr | None, AfterValidator(read_key)] = Field(
         default=None, description="The EvoLink key, made at evolink.ai/dashboard/keys."
     )
-    base_url: Annotated[str, AfterValidator(_base_url)] = Field(
+    base_url: Annotated[str, AfterValidator(read_address)] = Field(
         default=BASE_URL, description="Where EvoLink's API is."
     )
-    files_url: Annotated[str, AfterValidator(_base_url)] | None = Field(
+    files_url: Annotated[str, AfterValidator(read_address)] | None = Field(
         default=None,
         description="Where EvoLink's Files API is, for pictures from this machine; "
         "`https://files-api.evolink.ai` if unset, or `EVOLINK_BASE_URL` where that was changed.",
     )
-    models: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)] = Field(
+    models: _Names = Field(
         default=("gpt-4o-image",),
         description="Image models to offer: ids, parted by commas, or `all`. An id that the table "
         "does not know is offered with the loosest rules.",
     )
-    default_model: Annotated[str | None, BeforeValidator(_word)] = Field(
+    default_model: Annotated[str | None, BeforeValidator(read_word)] = Field(
         default=None,
         description="The model of a call that names none; the first of `EVOLINK_MODELS` if unset.",
     )
-    output_dir: Annotated[Path, AfterValidator(_folder)] | None = Field(
+    output_dir: Annotated[Path, AfterValidator(read_folder)] | None = Field(
         default=None,
         description="Folder for the pictures; `evolink` in the user's picture folder if unset.",
     )
     input_dirs: Annotated[
-        tuple[Annotated[Path, AfterValidator(_folder)], ...], NoDecode, BeforeValidator(_folders)
+        tuple[Annotated[Path, AfterValidator(read_opened_folder)], ...],
+        NoDecode,
+        BeforeValidator(read_folders),
     ] = Field(
         default=(),
-        description="Folders whose pictures may be used as reference images, parted as in PATH or "
-        "by commas. Such a file is uploaded to EvoLink and public for 72 hours to whoever has its "
-        "address. Pictures in the output folder may always be used.",
+        description="Absolute folders whose pictures may be used as reference images, parted as in "
+        "PATH or by commas, or a JSON list where a name holds such a mark. Such a file is uploaded "
+        "to EvoLink and public for 72 hours to whoever has its address. Pictures in the output "
+        "folder may always be used.",
     )
-    data_dir: Annotated[Path, AfterValidator(_folder)] | None = Field(
+    data_dir: Annotated[Path, AfterValidator(read_folder)] | None = Field(
         default=None,
         description="Folder for the record of what was bought; `evolink-mcp` in the user's data "
         "folder if unset.",
@@ -230,7 +114,7 @@ class Settings(BaseSettings):
         description="Credits that may be spent on one day, a hard cap over all servers that share "
         "the data folder; no cap if unset.",
     )
-    confirm: Annotated[Confirm, NoDecode, BeforeValidator(_confirm)] = Field(
+    confirm: Annotated[Confirm, NoDecode, BeforeValidator(read_confirm)] = Field(
         default=NEVER,
         description="When the user is asked before credits are spent: `never`, `always`, or "
         "`above:N` for purchases of more than N credits.",
@@ -245,7 +129,7 @@ class Settings(BaseSettings):
     max_wait_seconds: float = Field(
         default=600.0, ge=0, le=86_400, description="Longest wait of any call, in seconds."
     )
-    preview: Annotated[Preview, BeforeValidator(_folded)] = Field(
+    preview: Annotated[Preview, BeforeValidator(read_folded)] = Field(
         default="preview",
         description="What an answer shows: a reduced picture, the full one, or none.",
     )
@@ -253,8 +137,50 @@ class Settings(BaseSettings):
         default=False,
         description="`1` runs against an EvoLink in a box: no key, no cost, drawn pictures.",
     )
-    log_level: Annotated[LogLevel, BeforeValidator(_raised)] = Field(
+    log_level: Annotated[LogLevel, BeforeValidator(read_raised)] = Field(
         default="WARNING", description="How much is logged to stderr."
+    )
+    log_format: Annotated[LogFormat, BeforeValidator(read_folded)] = Field(
+        default="text",
+        description="How it is logged: `text`, or `json` with one object a line.",
+    )
+    tokens_file: Annotated[Path, AfterValidator(read_folder)] | None = Field(
+        default=None,
+        description="Over HTTP: TOML file of who may call, written with `evolink-mcp token NAME`; "
+        "it is read again when it changes.",
+    )
+    oauth_issuer: Annotated[str, AfterValidator(read_exact_address)] | None = Field(
+        default=None,
+        description="Over HTTP: the OAuth issuer whose access tokens (JWT) are accepted, written "
+        "exactly as in their `iss`.",
+    )
+    oauth_audience: Annotated[str, AfterValidator(read_exact_address)] | None = Field(
+        default=None,
+        description="Over HTTP: the address of this server as clients know it, such as "
+        "`https://mcp.example.com/mcp`; a JWT must name it in its `aud`.",
+    )
+    oauth_scopes: _Names = Field(
+        default=(), description="Over HTTP: scopes that a JWT must have, parted by commas."
+    )
+    public_url: Annotated[str, AfterValidator(read_address)] | None = Field(
+        default=None,
+        description="Over HTTP: where callers reach this server, such as "
+        "`https://mcp.example.com`, for the links to pictures; where it listens if unset.",
+    )
+    allowed_hosts: Annotated[_Names, AfterValidator(read_host_names)] = Field(
+        default=(),
+        description="Over HTTP: names under which clients reach this server, such as "
+        "`mcp.example.com`, parted by commas. Loopback names always work.",
+    )
+    allowed_origins: Annotated[_Names, AfterValidator(read_origins)] = Field(
+        default=(),
+        description="Over HTTP: origins of web pages that may call, such as "
+        "`https://app.example.com`, parted by commas. Pages on loopback always may.",
+    )
+    trusted_proxies: Annotated[_Names, AfterValidator(read_networks)] = Field(
+        default=(),
+        description="Over HTTP: addresses or networks of proxies, parted by commas, whose "
+        "`X-Forwarded-For` and `X-Forwarded-Proto` are believed.",
     )
 
     @model_validator(mode="before")
@@ -287,7 +213,7 @@ class Settings(BaseSettings):
         """Return what was set as environment variables, for a server to be started."""
         values = {name: getattr(self, name) for name in self.model_fields_set}
         return {
-            f"{_PREFIX}{name.upper()}": _as_text(value)
+            f"{_PREFIX}{name.upper()}": as_text(value)
             for name, value in values.items()
             if value is not None
         }

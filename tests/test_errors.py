@@ -82,6 +82,7 @@ def test_every_kind_says_whether_to_try_again_and_what_it_cost() -> None:
             "TaskFailed": ("error", False, "no"),
             "WaitAbandoned": ("wait_abandoned", True, "yes"),
             "PicturesUnsaved": ("pictures_unsaved", True, "yes"),
+            "UploadUnfinished": ("uploading", True, "no"),
             "FileUnavailable": ("file_unavailable", False, "no"),
         }
     )

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 from collections.abc import Iterator
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolink_mcp.logs import SecretFreeFormatter, configure_logging
+from evolink_mcp.logs import REQUEST, SecretFreeFormatter, configure_logging
 from tests.secret_shapes import SECRETS
 
 KEY = "sk-evo-4fQ8sT2vXw7yZ1bC3dE5"
@@ -194,3 +195,26 @@ def test_configuring_again_does_not_double_the_lines(capsys: pytest.CaptureFixtu
     configure_logging("INFO")
     OURS.info("once")
     assert capsys.readouterr().err.count("once") == 1
+
+
+def test_a_line_of_json_is_one_object_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("INFO", "json")
+    OURS.info("saved %s\nwith %s", SIGNED, KEY)
+    named = REQUEST.set("a1b2")
+    try:
+        fail(PROMPT)
+    except ValueError:
+        OURS.exception("lost")
+    finally:
+        REQUEST.reset(named)
+    lines = capsys.readouterr().err.splitlines()
+    saved, lost = map(json.loads, lines)
+    assert saved.pop("at").endswith("+00:00")
+    assert saved == {
+        "level": "INFO",
+        "logger": OURS.name,
+        "message": "saved https://files.evolink.ai/a.png?[cut] with [redacted]",
+    }
+    assert lost["request"] == "a1b2"
+    assert lost["message"].startswith("lost\n")
+    assert PROMPT not in lines[1]

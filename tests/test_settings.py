@@ -20,6 +20,7 @@ DEFAULTS: Mapping[str, object] = {
     "api_key": None,
     "base_url": "https://api.evolink.ai",
     "files_url": None,
+    "public_url": None,
     "default_model": None,
     "input_dirs": (),
     "confirm": Confirm(),
@@ -32,6 +33,14 @@ DEFAULTS: Mapping[str, object] = {
     "preview": "preview",
     "sandbox": False,
     "log_level": "WARNING",
+    "log_format": "text",
+    "tokens_file": None,
+    "oauth_issuer": None,
+    "oauth_audience": None,
+    "oauth_scopes": (),
+    "allowed_hosts": (),
+    "allowed_origins": (),
+    "trusted_proxies": (),
 }
 
 UNFILLED = [
@@ -141,9 +150,16 @@ def test_nothing_needs_to_be_set() -> None:
         ("EVOLINK_MODELS", " gpt-4o-image, z-image-turbo ,", ("gpt-4o-image", "z-image-turbo")),
         ("EVOLINK_MODELS", "all", ("all",)),
         ("EVOLINK_FILES_URL", "https://files.example/", "https://files.example"),
+        ("EVOLINK_PUBLIC_URL", "https://mcp.example/", "https://mcp.example"),
         ("EVOLINK_DEFAULT_MODEL", ' "gpt-image-2" ', "gpt-image-2"),
         ("EVOLINK_INPUT_DIRS", "/a", (Path("/a"),)),
         ("EVOLINK_INPUT_DIRS", f"/a{os.pathsep} /b,{os.pathsep}", (Path("/a"), Path("/b"))),
+        ("EVOLINK_INPUT_DIRS", "/a/Photos, 2024", (Path("/a/Photos, 2024"),)),
+        ("EVOLINK_INPUT_DIRS", "/a,b,, /c", (Path("/a,b"), Path("/c"))),
+        ("EVOLINK_INPUT_DIRS", '"/a", "/b"', (Path("/a"), Path("/b"))),
+        ("EVOLINK_INPUT_DIRS", "/a, ~/b", (Path("/a"), Path("~/b").expanduser())),
+        ("EVOLINK_INPUT_DIRS", ' ["/a,/b", "/c:d ;"]', (Path("/a,/b"), Path("/c:d ;"))),
+        ("EVOLINK_INPUT_DIRS", "[]", ()),
         ("EVOLINK_CONFIRM", "never", Confirm()),
         ("EVOLINK_CONFIRM", " Always ", Confirm("always")),
         ("EVOLINK_CONFIRM", "above:10", Confirm("above", 10.0)),
@@ -161,6 +177,28 @@ def test_nothing_needs_to_be_set() -> None:
         ("EVOLINK_SANDBOX", "1", True),
         ("EVOLINK_SANDBOX", "true", True),
         ("EVOLINK_SANDBOX", "0", False),
+        ("EVOLINK_LOG_FORMAT", "json", "json"),
+        ("EVOLINK_LOG_FORMAT", " TEXT ", "text"),
+        ("EVOLINK_TOKENS_FILE", "/etc/evolink/tokens.toml", Path("/etc/evolink/tokens.toml")),
+        ("EVOLINK_OAUTH_ISSUER", "https://login.example/", "https://login.example/"),
+        ("EVOLINK_OAUTH_ISSUER", "http://127.0.0.1:9000/realm", "http://127.0.0.1:9000/realm"),
+        ("EVOLINK_OAUTH_AUDIENCE", "https://mcp.example/mcp", "https://mcp.example/mcp"),
+        ("EVOLINK_OAUTH_SCOPES", "images:buy, images:see", ("images:buy", "images:see")),
+        (
+            "EVOLINK_ALLOWED_HOSTS",
+            "MCP.example.com, intra:8443,[fd00::1],10.0.0.1:80",
+            ("mcp.example.com", "intra:8443", "[fd00::1]", "10.0.0.1:80"),
+        ),
+        (
+            "EVOLINK_ALLOWED_ORIGINS",
+            "https://App.example.com/, http://intra:8080",
+            ("https://app.example.com", "http://intra:8080"),
+        ),
+        (
+            "EVOLINK_TRUSTED_PROXIES",
+            "10.0.0.7, 10.1.0.0/16,fd00::/8",
+            ("10.0.0.7/32", "10.1.0.0/16", "fd00::/8"),
+        ),
         *(("EVOLINK_LOG_LEVEL", level, level) for level in ("DEBUG", "INFO", "WARNING", "ERROR")),
     ],
 )
@@ -258,7 +296,10 @@ def test_only_text_can_be_unfilled(value: object) -> None:
         ("EVOLINK_OUTPUT_DIR", "~nobody-of-that-name/pictures"),
         ("EVOLINK_DATA_DIR", "~nobody-of-that-name/data"),
         ("EVOLINK_FILES_URL", "http://files.example"),
-        ("EVOLINK_INPUT_DIRS", "pictures\nof mine"),
+        ("EVOLINK_INPUT_DIRS", "/pictures\nof mine"),
+        ("EVOLINK_INPUT_DIRS", "~nobody-of-that-name/pictures"),
+        ("EVOLINK_INPUT_DIRS", '["/a"'),
+        ("EVOLINK_INPUT_DIRS", '["/a", 7]'),
         ("EVOLINK_CONFIRM", "sometimes"),
         ("EVOLINK_CONFIRM", "above"),
         ("EVOLINK_CONFIRM", "above:-1"),
@@ -280,6 +321,20 @@ def test_only_text_can_be_unfilled(value: object) -> None:
         ("EVOLINK_OUTPUT_DIR", "pictures-\udcfc"),
         ("EVOLINK_OUTPUT_DIR", "pictures\nof mine"),
         ("EVOLINK_LOG_LEVEL", "TRACE"),
+        ("EVOLINK_LOG_FORMAT", "xml"),
+        ("EVOLINK_OAUTH_ISSUER", "http://login.example"),
+        ("EVOLINK_OAUTH_ISSUER", "login.example"),
+        ("EVOLINK_OAUTH_AUDIENCE", "evolink-mcp"),
+        ("EVOLINK_OAUTH_SCOPES", ","),
+        ("EVOLINK_ALLOWED_HOSTS", "*"),
+        ("EVOLINK_ALLOWED_HOSTS", "https://mcp.example.com"),
+        ("EVOLINK_ALLOWED_HOSTS", "mcp.example.com/mcp"),
+        ("EVOLINK_ALLOWED_ORIGINS", "*"),
+        ("EVOLINK_ALLOWED_ORIGINS", "app.example.com"),
+        ("EVOLINK_ALLOWED_ORIGINS", "https://app.example.com/app"),
+        ("EVOLINK_TRUSTED_PROXIES", "*"),
+        ("EVOLINK_TRUSTED_PROXIES", "proxy.example.com"),
+        ("EVOLINK_TRUSTED_PROXIES", "10.0.0.7/8"),
     ],
 )
 def test_a_wrong_value_names_its_variable_and_never_shows_a_key(variable: str, text: str) -> None:
@@ -315,6 +370,7 @@ def test_what_was_set_comes_back_as_the_same_environment(tmp_path: Path) -> None
         "EVOLINK_API_KEY": KEY,
         "EVOLINK_BASE_URL": "https://gateway.example",
         "EVOLINK_FILES_URL": "https://files.example",
+        "EVOLINK_PUBLIC_URL": "https://mcp.example",
         "EVOLINK_MODELS": "gpt-4o-image,z-image-turbo",
         "EVOLINK_DEFAULT_MODEL": "z-image-turbo",
         "EVOLINK_INPUT_DIRS": f"{tmp_path}{os.pathsep}{tmp_path / 'in'}",
@@ -327,11 +383,44 @@ def test_what_was_set_comes_back_as_the_same_environment(tmp_path: Path) -> None
         "EVOLINK_PREVIEW": "none",
         "EVOLINK_SANDBOX": "1",
         "EVOLINK_LOG_LEVEL": "INFO",
+        "EVOLINK_LOG_FORMAT": "json",
+        "EVOLINK_TOKENS_FILE": str(tmp_path / "tokens.toml"),
+        "EVOLINK_OAUTH_ISSUER": "https://login.example/",
+        "EVOLINK_OAUTH_AUDIENCE": "https://mcp.example/mcp",
+        "EVOLINK_OAUTH_SCOPES": "images:buy,images:see",
+        "EVOLINK_ALLOWED_HOSTS": "mcp.example,intra:8443",
+        "EVOLINK_ALLOWED_ORIGINS": "https://app.example,https://other.example",
+        "EVOLINK_TRUSTED_PROXIES": "10.0.0.7/32,10.1.0.0/16",
     }
     assert {f"EVOLINK_{name.upper()}" for name in Settings.model_fields} == set(variables)
     settings = read_with(variables)
     assert settings.environment() == variables
     assert read_with(settings.environment()) == settings
+
+
+@pytest.mark.parametrize("text", ["Pictures", f"/a{os.pathsep}Pictures", '["/a", "Pictures"]'])
+def test_a_folder_is_not_opened_by_where_a_server_was_started(text: str) -> None:
+    with pytest.raises(SettingInvalid) as raised:
+        read_with({"EVOLINK_INPUT_DIRS": text})
+    assert "must hold absolute folders, which Pictures is not" in raised.value.message
+
+
+@given(st.lists(st.text("/a,;: ~\"'[]C\\é", max_size=12).map("/{}".format), max_size=3))
+def test_a_server_is_started_with_the_very_folders_that_are_opened(names: list[str]) -> None:
+    folders = tuple(map(Path, names))
+    environment = Settings(input_dirs=folders).environment()
+    assert read_with(environment).input_dirs == folders
+
+
+def test_folders_are_written_as_in_path_as_long_as_that_can_be_read() -> None:
+    for folders, text in [
+        (("/a", "/b c"), f"/a{os.pathsep}/b c"),
+        (("/a,b", "/c"), '["/a,b", "/c"]'),
+        ((f"/c{os.pathsep}d",), f'["/c{os.pathsep}d"]'),
+        (("/a ",), '["/a "]'),
+    ]:
+        settings = Settings(input_dirs=tuple(map(Path, folders)))
+        assert settings.environment() == {"EVOLINK_INPUT_DIRS": text}
 
 
 def test_settings_can_be_aimed_at_a_sandbox() -> None:

@@ -29,7 +29,7 @@ from evolink_mcp.api.network import Network, Sleep
 from evolink_mcp.api.refusals import Advice, Advices
 from evolink_mcp.api.retry import repeat_safely
 from evolink_mcp.api.wire import Answer, Lenient, Text, read_object, unreadable, web_address
-from evolink_mcp.catalog.addresses import split_url
+from evolink_mcp.catalog.addresses import is_inner_host, split_url
 from evolink_mcp.errors import (
     AccessDenied,
     AnswerUnreadable,
@@ -191,7 +191,7 @@ class FilesApi:
         except ValidationError as error:
             raise unreadable("it has no readable address of the file") from error
         if not _is_safe(uploaded.url, own=self.client.base_url):
-            raise unreadable("the file's address does not begin with https")
+            raise unreadable("the file's address is no public one at https")
         return uploaded
 
 
@@ -213,9 +213,13 @@ def _read_quota(body: bytes) -> FileQuota:
 
 
 def _is_safe(url: str, *, own: httpx.URL) -> bool:
-    """Tell whether an address is https, or that of the sandbox on this machine which gave it."""
+    """Tell whether an address is public and https, or that of the sandbox here which gave it.
+
+    One that names a user may be written to look like another host's.
+    """
     parts = split_url(url)
-    if parts is None:
+    if parts is None or not parts.hostname or "@" in parts.netloc:
         return False
-    is_own = (parts.hostname, parts.port) == (own.host, own.port)
-    return parts.scheme == "https" or (is_own and own.host in _THIS_MACHINE)
+    if own.host in _THIS_MACHINE and (parts.hostname, parts.port) == (own.host, own.port):
+        return True
+    return parts.scheme == "https" and not is_inner_host(parts.hostname)

@@ -35,8 +35,8 @@ LONGEST_LINK = 4096
 _URL_CHARACTERS = "%/:=&?~#+!$,;'@()*[]-._"
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,99}")
 
-MOST_PICTURES = 16
-"""Pictures of one task; EvoLink's models make at most 15."""
+MOST_PICTURES = 64
+"""Results of one task; EvoLink's models make at most 15, a layered one some more."""
 
 _TASK_ID = re.compile(r"task-unified-[A-Za-z0-9_-]{1,100}")
 
@@ -55,10 +55,13 @@ def _percent(value: object, read: ValidatorFunctionWrapHandler) -> float:
 
 
 def _links(value: object) -> tuple[str, ...]:
-    """Keep the addresses in a list; a lone text is a list of one."""
+    """Keep the addresses in a list, with an empty one in place of what is none.
+
+    So each keeps its number. A lone text is a list of one; without any address there is none.
+    """
     items = cast("Sequence[object]", value) if isinstance(value, list | tuple) else [value]
-    links = (web_address(item) for item in items if isinstance(item, str))
-    return tuple(link for link in links if link)
+    links = tuple(web_address(item) if isinstance(item, str) else "" for item in items)
+    return links if any(links) else ()
 
 
 def web_address(text: str) -> str:
@@ -75,8 +78,11 @@ def web_address(text: str) -> str:
 def _image_links(value: object) -> tuple[str, ...]:
     """Find the links in `result_data`: a list of objects, or one object (vendor client)."""
     items = cast("list[object]", value) if isinstance(value, list) else [value]
-    objects = [cast("dict[str, object]", item) for item in items if isinstance(item, dict)]
-    return _links([item.get("image_url") for item in objects])
+    return _links([_image_url(item) for item in items])
+
+
+def _image_url(item: object) -> object:
+    return cast("dict[str, object]", item).get("image_url") if isinstance(item, dict) else None
 
 
 def model_name(value: object) -> str | None:
@@ -99,6 +105,9 @@ Lenient = WrapValidator(_absent_if_unfit)
 
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Number = Annotated[Finite | None, Lenient]
+Price = Annotated[Annotated[Finite, Field(ge=0)] | None, Lenient]
+"""Credits of a purchase; fewer than none are not told."""
+
 Text = Annotated[str, BeforeValidator(_text)]
 
 
@@ -130,10 +139,10 @@ class Task(Answer):
     estimated_seconds: Number = Field(
         default=None, validation_alias=AliasPath("task_info", "estimated_time")
     )
-    credits_reserved: Number = Field(
+    credits_reserved: Price = Field(
         default=None, validation_alias=AliasPath("usage", "credits_reserved")
     )
-    credits_used: Number = Field(default=None, validation_alias=AliasPath("usage", "credits_used"))
+    credits_used: Price = Field(default=None, validation_alias=AliasPath("usage", "credits_used"))
     """Vendor client."""
     results: Annotated[tuple[str, ...], BeforeValidator(_links)] = ()
     result_data: Annotated[tuple[str, ...], BeforeValidator(_image_links)] = ()
@@ -141,9 +150,18 @@ class Task(Answer):
     error: Annotated[TaskError | None, Lenient] = None
 
     @property
-    def links(self) -> tuple[str, ...]:
-        """Where the pictures are, once the task is completed; not more than any model makes."""
+    def _places(self) -> tuple[str, ...]:
         return (self.results or self.result_data)[:MOST_PICTURES]
+
+    @property
+    def links(self) -> tuple[str, ...]:
+        """Where the pictures are, once the task is completed; at most MOST_PICTURES."""
+        return tuple(link for link in self._places if link)
+
+    @property
+    def numbered_links(self) -> tuple[tuple[int, str], ...]:
+        """The links with their places among EvoLink's results, from 1."""
+        return tuple((n, link) for n, link in enumerate(self._places, start=1) if link)
 
     def filled_from(self, earlier: Task | None) -> Task:
         """Keep what an earlier answer said and this one leaves out, such as the price."""
@@ -166,7 +184,7 @@ class Task(Answer):
                 "credits_reserved": self.credits_reserved,
                 "credits_used": self.credits_used,
             },
-            "results": list(self.links),
+            "results": list(self._places),
             "error": self.error.model_dump() if self.error else None,
         }
 

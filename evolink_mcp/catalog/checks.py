@@ -14,12 +14,16 @@ from evolink_mcp.catalog.inputs import (
     references_allowed,
 )
 from evolink_mcp.catalog.params import check_params, param_allowed
+from evolink_mcp.catalog.plain import is_encodable, is_plain
 from evolink_mcp.catalog.sizes import check_choice, check_size
 from evolink_mcp.catalog.spec import Condition, CountRule, ModelSpec, PromptRule
 from evolink_mcp.catalog.wording import either, shown
 from evolink_mcp.errors import Problem
 
 Json = Mapping[str, object]
+
+MOST_PICTURES = 100
+"""Pictures of one request of a model whose limit is not established."""
 
 
 def check_request(fields: Json, spec: ModelSpec, *, local: bool = False) -> tuple[Problem, ...]:
@@ -28,6 +32,7 @@ def check_request(fields: Json, spec: ModelSpec, *, local: bool = False) -> tupl
     `local` lets earlier pictures and files of this machine pass, which are uploaded later.
     """
     return (
+        *_check_plain(fields, spec),
         *_check_required(fields, spec),
         *_check_prompt(fields, spec),
         *check_size(fields, spec),
@@ -40,6 +45,13 @@ def check_request(fields: Json, spec: ModelSpec, *, local: bool = False) -> tupl
         *check_params(fields, spec),
         *_check_conditions(fields, spec),
     )
+
+
+def _check_plain(fields: Json, spec: ModelSpec) -> Iterator[Problem]:
+    for name in ("size", "quality", "resolution", "model_params", *spec.params):
+        if not is_plain(fields.get(name)):
+            problem = "holds what JSON cannot carry: NaN, half a character, or too many levels"
+            yield Problem(name, problem, "plain JSON")
 
 
 def _check_required(fields: Json, spec: ModelSpec) -> Iterator[Problem]:
@@ -79,7 +91,7 @@ def _check_prompt(fields: Json, spec: ModelSpec) -> Iterator[Problem]:
         yield Problem("prompt", "must be a text", prompt_allowed(rule))
     elif not prompt.strip():
         yield Problem("prompt", "must not be blank", prompt_allowed(rule))
-    elif not _is_encodable(prompt):
+    elif not is_encodable(prompt):
         yield Problem("prompt", "holds half of a character (a lone surrogate)", "valid Unicode")
     elif problem := _too_long(prompt, rule):
         yield Problem("prompt", problem, prompt_allowed(rule))
@@ -104,7 +116,7 @@ def _check_count(fields: Json, spec: ModelSpec) -> Iterator[Problem]:
 def _is_accepted(n: object, rule: CountRule | None) -> bool:
     if not isinstance(n, int) or isinstance(n, bool):
         return False
-    return n in rule.accepted if rule else n > 0
+    return n in rule.accepted if rule else 0 < n <= MOST_PICTURES
 
 
 def _check_together(fields: Json, most: int) -> Iterator[Problem]:
@@ -119,7 +131,7 @@ def count_allowed(spec: ModelSpec) -> str:
     """Say how many pictures may be asked for."""
     rule = spec.n
     if rule is None:
-        return "a whole number from 1"
+        return f"a whole number from 1 to {MOST_PICTURES}"
     if rule.values or rule.minimum == rule.maximum:
         return either(rule.accepted)
     return f"{rule.minimum} to {rule.maximum}"
@@ -155,11 +167,3 @@ def _check_condition_references(fields: Json, rule: Condition, *, when: str) -> 
         yield Problem("image_urls", f"holds {found} images {when}", allowed)
     elif (ending := extension(cast("list[object]", urls)[0])) not in {"", form}:
         yield Problem("image_urls[0]", f"is a .{ending} file {when}", allowed)
-
-
-def _is_encodable(text: str) -> bool:
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, cast
 
-from evolink_mcp.catalog.checks import count_allowed
+from evolink_mcp.catalog.checks import MOST_PICTURES, count_allowed
 from evolink_mcp.catalog.inputs import MAX_URL_CHARS
 from evolink_mcp.catalog.models import Catalogue
-from evolink_mcp.catalog.params import MAX_TEXT_CHARS, param_allowed
+from evolink_mcp.catalog.params import MAX_TEXT_CHARS
 from evolink_mcp.catalog.sizes import MAX_WORD_CHARS, size_allowed
 from evolink_mcp.catalog.spec import MaskRule, ModelSpec, ParamRule, ReferenceRule
 from evolink_mcp.catalog.wording import either
@@ -125,7 +125,12 @@ def _choice(name: str) -> Callable[[ModelSpec], Schema]:
 def _count(spec: ModelSpec) -> Schema:
     rule = spec.n
     if rule is None:
-        return {"type": "integer", "description": _COMMON["n"], "minimum": 1}
+        return {
+            "type": "integer",
+            "description": _COMMON["n"],
+            "minimum": 1,
+            "maximum": MOST_PICTURES,
+        }
     fewer = "" if rule.reliable else " Fewer may come."
     together = rule.max_with_references
     sum_ = f" With the reference images at most {together}." if together else ""
@@ -192,6 +197,8 @@ def _callback(spec: ModelSpec) -> Schema:
 
 
 def _model_params(spec: ModelSpec) -> Schema:
+    if not spec.model_params:
+        return _AS_TEXT
     nested = [name.partition(".")[2] for name in spec.required if "." in name]
     schema: Schema = {
         "type": "object",
@@ -204,21 +211,27 @@ def _model_params(spec: ModelSpec) -> Schema:
 def _param(rule: ParamRule) -> Schema:
     """Write a further field; one whose type is not stated is a switch by its name (inferred)."""
     kind = rule.type or "boolean"
+    if kind in {"array", "object"}:
+        return _AS_TEXT
     bounds: Schema = {}
     if kind == "string" and not rule.values:
         bounds = {"maxLength": rule.maximum or MAX_TEXT_CHARS}
     if kind == "integer":
         bounds = {"minimum": rule.minimum, "maximum": rule.maximum}
-    if kind == "array":
-        bounds = {"items": {"type": "object"}}
     return _without_none(
         type=kind,
-        description=f"{param_allowed(rule).capitalize()}." if rule.type == "object" else None,
         enum=list(rule.values) or None,
         default=rule.default,
         **bounds,
     )
 
+
+_AS_TEXT: Final[Schema] = {
+    "type": "string",
+    "description": "A JSON object or list, written as text.",
+    "maxLength": MAX_TEXT_CHARS,
+}
+"""Some providers reject objects without named properties; a text is read as what it holds."""
 
 _WRITERS: Final[Mapping[str, Callable[[ModelSpec], Schema]]] = {
     "prompt": _prompt,
@@ -246,6 +259,8 @@ def _merged(schemas: Sequence[Schema]) -> Schema:
 
 
 def _merged_field(name: str, schemas: Sequence[Schema]) -> Schema:
+    objects = [schema for schema in schemas if schema["type"] == "object"]
+    schemas = objects or schemas
     first = schemas[0]
     if all(schema == first for schema in schemas):
         return first

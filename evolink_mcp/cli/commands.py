@@ -12,7 +12,7 @@ import anyio
 import click
 
 from evolink_mcp import __version__
-from evolink_mcp.cli.serve import SANDBOX_KEY, SANDBOX_SPEED, serve
+from evolink_mcp.cli.serve import SANDBOX_KEY, SANDBOX_SPEED, serve, serve_http
 from evolink_mcp.cli.tasks import tasks
 from evolink_mcp.cli.wanted import Fields, read_wanted
 from evolink_mcp.errors import EvolinkError
@@ -59,7 +59,7 @@ def commands(context: click.Context) -> None:
     Without a command: serve over stdio, which is what a host's configuration runs.
     """
     settings = read_settings()
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format)
     context.obj = settings
     if context.invoked_subcommand is None:
         anyio.run(serve, settings)
@@ -184,6 +184,38 @@ def sandbox(*, port: int, speed: float, balance: float, key: str) -> None:
     from evolink_mcp.cli.box import run_sandbox  # noqa: PLC0415 - not for hosts
 
     anyio.run(partial(run_sandbox, port, speed=speed, balance=balance, key=key))
+
+
+@commands.command("serve")
+@click.option(
+    "--http",
+    metavar="HOST:PORT",
+    help="Serve over Streamable HTTP at /mcp, such as 127.0.0.1:8080; over stdio if left out.",
+)
+@click.option(
+    "--open-to-anyone",
+    is_flag=True,
+    help="Listen beyond this machine although nothing says who may call.",
+)
+@click.pass_obj
+def serve_command(settings: Settings, *, http: str | None, open_to_anyone: bool) -> None:
+    """Serve to an assistant over stdio, or to many over HTTP."""
+    if http is None:
+        anyio.run(serve, settings)
+    else:
+        anyio.run(partial(serve_http, settings, http, open_to_anyone=open_to_anyone))
+
+
+@commands.command()
+@click.argument("name")
+def token(*, name: str) -> None:
+    """Make a token for a caller over HTTP; what lets it in goes into EVOLINK_TOKENS_FILE."""
+    from evolink_mcp.service.tokens import entry_of, new_token  # noqa: PLC0415 - not for hosts
+
+    made = new_token()
+    entry = entry_of(name, made)
+    click.echo(made)
+    click.echo(f"Add to EVOLINK_TOKENS_FILE:\n\n{entry}", err=True)
 
 
 def _readable(prompt: str) -> str:

@@ -17,8 +17,8 @@ from rich.console import Console
 
 from evolink_mcp import __version__
 from evolink_mcp.cli.serve import SANDBOX_KEY
-from evolink_mcp.cli.show import drawn_progress
-from evolink_mcp.errors import EvolinkError
+from evolink_mcp.cli.show import drawn_progress, not_bought
+from evolink_mcp.errors import EvolinkError, PurchaseDeclined
 from evolink_mcp.sandbox import Sandbox, serve
 from evolink_mcp.server.answers import Answer, NextCall
 from evolink_mcp.settings import Settings
@@ -124,6 +124,8 @@ def answer_in(result: CallToolResult) -> Answer:
     answer = Answer.model_validate(result.structured_content)
     if answer.error is not None:
         error = answer.error
+        if error.code == PurchaseDeclined.code:
+            raise not_bought()
         task = f" Task: {answer.task_id}." if answer.task_id else ""
         raise EvolinkError(code=error.code, message=error.message + task, next_step=error.next_step)
     return answer

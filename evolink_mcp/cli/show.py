@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 
 import click
-from anyio import to_thread
 from mcp.types import ElicitRequestParams, ElicitResult
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from evolink_mcp.errors import EvolinkError
+from evolink_mcp.errors import EvolinkError, PurchaseDeclined
 from evolink_mcp.server.answers import Answer, ImageAnswer
+from evolink_mcp.server.texts import pixels_of
+
+_YES = frozenset({"y", "yes"})
+_NOTHING_SPENT = "No credits were spent."
+_UNASKED = (
+    "Nobody is asked with EVOLINK_CONFIRM=never, or with EVOLINK_CONFIRM=above:N for up to N "
+    "credits; EVOLINK_DAILY_CREDITS caps what a day may cost."
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +45,43 @@ class Bar:
             click.echo(f"{params.message}\nNobody is at the terminal to answer.", err=True)
             return ElicitResult(action="decline")
         self.drawn.stop()
-        agreed = await to_thread.run_sync(partial(click.confirm, params.message, err=True))
-        self.drawn.start()
-        if not agreed:
+        if not _agrees(params.message):
             return ElicitResult(action="decline")
+        self.drawn.start()
         return ElicitResult(action="accept", content={"buy": True})
+
+
+def _agrees(question: str) -> bool:
+    """Put a question, for which everything waits; nothing but a yes is one."""
+    try:
+        typed = _typed_after(f"{question} [y/N]: ")
+    except KeyboardInterrupt:
+        typed = ""
+        signal.raise_signal(signal.SIGINT)  # once more, to the loop: it ends what is under way
+    if not typed:  # Ctrl-C and Ctrl-D leave the line open
+        click.echo(err=True)
+    return typed.strip().lower() in _YES
+
+
+def _typed_after(question: str) -> str:
+    """Read what is typed, in this thread: one that waits for a line cannot be cancelled.
+
+    The loop's handler would only note a Ctrl-C and let the reading go on, so another one is in
+    its place before anybody can see the question.
+    """
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        click.echo(question, nl=False, err=True)
+        return sys.stdin.readline()
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def not_bought() -> EvolinkError:
+    """Tell a person that the question was not answered with yes, or who could not answer it."""
+    told = _NOTHING_SPENT if sys.stdin.isatty() else _UNASKED
+    return EvolinkError(code=PurchaseDeclined.code, message="Not bought.", next_step=told)
 
 
 @contextmanager
@@ -62,7 +101,7 @@ def drawn_progress(console: Console) -> Generator[Bar]:
 
 
 def show_pictures(answer: Answer) -> None:
-    """Print the paths of the pictures on stdout, one a line.
+    """Print the paths of the pictures on stdout, one a line, and what else there is to say.
 
     Raises:
         EvolinkError: A picture is not on disk.
@@ -72,6 +111,8 @@ def show_pictures(answer: Answer) -> None:
         if image.path is not None:
             click.echo(image.path)
             click.echo(f"  {_facts(image)}", err=True)
+    for note in answer.notes or ():
+        click.echo(note, err=True)
     lost = [image for image in images if image.path is None]
     if lost:
         raise EvolinkError(
@@ -81,4 +122,4 @@ def show_pictures(answer: Answer) -> None:
 
 
 def _facts(image: ImageAnswer) -> str:
-    return f"{image.width}x{image.height} pixels, {image.media_type}, {image.bytes:,} bytes"
+    return f"{pixels_of(image)}{image.media_type}, {image.bytes:,} bytes"

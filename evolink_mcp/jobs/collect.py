@@ -37,6 +37,9 @@ RESULT_LIFETIME = timedelta(hours=24)
 ROOM_NEEDED = 64_000_000
 """Bytes that must be free before a picture is bought."""
 
+_DAMAGED = ".damaged"
+"""Stands in the name of a file that ends early or cannot be decoded."""
+
 
 async def prepare_folder(folder: Path) -> None:
     """Make sure, before money is spent, that pictures can be saved there.
@@ -58,17 +61,19 @@ async def collect(
     """Fetch and save every picture of a completed task.
 
     One that could not be fetched or saved comes back with its `problem`; the others do
-    not suffer from it. What is on disk already is not fetched again.
+    not suffer from it. What is on disk already is not fetched again. A damaged one is laid
+    aside under a name that says so, and fetched again as long as its link lives.
     """
-    pictures = [_uncollected(task, n=n, url=url) for n, url in enumerate(task.links, start=1)]
+    pictures = [_uncollected(task, n=n, url=url) for n, url in task.numbered_links]
 
     at_once = anyio.CapacityLimiter(AT_ONCE)
 
     async def one(index: int) -> None:
         async with at_once:
-            saved = await _saved_before(job, n=index + 1)
+            picture = pictures[index]
+            saved = await _saved_before(job, n=picture.n)
             pictures[index] = saved or await _collect_one(
-                pictures[index], task_id=task.task_id, downloads=downloads, folder=folder
+                picture, task_id=task.task_id, downloads=downloads, folder=folder
             )
 
     async with anyio.create_task_group() as group:
@@ -110,23 +115,63 @@ def _expiry(created: float) -> datetime | None:
 async def _collect_one(
     picture: Picture, *, task_id: TaskId, downloads: Downloads, folder: Path
 ) -> Picture:
+    stem = folder / f"{task_id}-{picture.n}"
     try:
         content = await downloads.read(picture.url, limit=MAX_PICTURE_BYTES)
-        found = await to_thread.run_sync(inspect, content)
-        path = folder / f"{task_id}-{picture.n}.{found.extension}"
-        await to_thread.run_sync(partial(_write, path, content=content))
-    except FileUnavailable as error:
-        dead = error.code == "link_expired"
-        told = replace(picture, expires_at=None) if dead else picture
-        return _with_problem(told, task_id=task_id, problem=str(error))
-    except NotAPicture as error:
-        return _with_problem(picture, task_id=task_id, problem=str(error))
+        told = await to_thread.run_sync(partial(_keep, picture, content=content, stem=stem))
+    except (FileUnavailable, NotAPicture) as error:
+        told = await to_thread.run_sync(partial(_unfetched, picture, error=error, stem=stem))
     except OSError as error:
         reason = error.strerror or type(error).__name__
-        problem = f"It could not be saved in {folder} ({reason})."
-        return _with_problem(picture, task_id=task_id, problem=problem)
-    logger.info("task %s: picture %d saved, %d bytes", task_id, picture.n, len(content))
-    return _saved(picture, path=path, found=found, size=len(content))
+        told = replace(picture, problem=f"It could not be saved in {folder} ({reason}).")
+    if told.path is None:
+        logger.warning("task %s: picture %d is not on disk", task_id, picture.n)
+    else:
+        logger.info("task %s: picture %d saved, %d bytes", task_id, picture.n, told.size)
+    return told
+
+
+def _keep(picture: Picture, *, content: bytes, stem: Path) -> Picture:
+    """Save what came; of a picture that came damaged more than once, the longest."""
+    found = inspect(content)
+    if found.damaged:
+        path = stem.with_name(f"{stem.name}{_DAMAGED}.{found.extension}")
+        if not path.exists() or path.stat().st_size < len(content):
+            _write(path, content=content)
+        problem = f"it is cut off or broken: what came of it is kept as {path.name}, and it is "
+        return replace(picture, problem=f"{problem}fetched again while its link lives")
+    whole = content + found.missing
+    path = stem.with_name(f"{stem.name}.{found.extension}")
+    _write(path, content=whole)
+    with suppress(OSError):
+        for damaged in _damaged_before(stem):
+            damaged.unlink()
+    return _saved(picture, path=path, found=found, size=len(whole))
+
+
+def _unfetched(picture: Picture, *, error: FileUnavailable | NotAPicture, stem: Path) -> Picture:
+    """Say why there is no picture; once its link is dead, a damaged one is all there will be."""
+    dead = isinstance(error, FileUnavailable) and error.code == "link_expired"
+    told = replace(picture, expires_at=None) if dead else picture
+    kept = _laid_aside(told, stem)
+    if kept is None or kept.path is None:
+        return replace(told, problem=str(error))
+    if dead:
+        return kept
+    return replace(told, problem=f"{error} A damaged one is kept as {kept.path.name}.")
+
+
+def _laid_aside(picture: Picture, stem: Path) -> Picture | None:
+    """Return the picture as it came damaged at an earlier look."""
+    with suppress(OSError, NotAPicture):
+        for path in _damaged_before(stem):
+            content = path.read_bytes()
+            return _saved(picture, path=path, found=inspect(content), size=len(content))
+    return None
+
+
+def _damaged_before(stem: Path) -> list[Path]:
+    return sorted(stem.parent.glob(f"{stem.name}{_DAMAGED}.*"))
 
 
 def _saved(picture: Picture, *, path: Path, found: Inspected, size: int) -> Picture:
@@ -138,11 +183,6 @@ def _saved(picture: Picture, *, path: Path, found: Inspected, size: int) -> Pict
         height=found.height,
         size=size,
     )
-
-
-def _with_problem(picture: Picture, *, task_id: TaskId, problem: str) -> Picture:
-    logger.warning("task %s: picture %d is not on disk", task_id, picture.n)
-    return replace(picture, problem=problem)
 
 
 def _write(path: Path, *, content: bytes) -> None:

@@ -1,8 +1,8 @@
 """Making a picture fit a model's rules, or saying why it cannot.
 
-What fits already is not touched. What does not is converted or reduced as far as the purpose,
-being looked at by a model, does not suffer; nothing is enlarged, and a mask, whose every
-pixel counts, keeps them all.
+Of what fits already only the metadata is taken away. What does not fit is converted or reduced
+as far as the purpose, being looked at by a model, does not suffer; nothing is enlarged, and a
+mask, whose every pixel counts, keeps them all.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from evolink_mcp.jobs.frames import (
     resized,
     without_idle_alpha,
 )
+from evolink_mcp.jobs.metadata import without_metadata
 from evolink_mcp.jobs.pictures import NotAPicture
 
 if TYPE_CHECKING:  # Pillow is off the way to the first answer
@@ -144,21 +145,28 @@ def check_mask_fits(
 
 
 def _fitted(source: Source, rule: Limits, *, is_mask: bool) -> Fitted:
-    size, image = len(source.content), source.image
+    image = source.image
     _refuse(_lacks(rule, image.width, image.height))
     if rule.alpha and not image.has_transparency_data:
         raise _Unfit("has no transparency", "a picture with an alpha channel")
-    excesses = list(_excesses(rule, image.size, size=size))
-    if source.type in rule.types and source.ends and not excesses:
-        left = f"left out {source.left_out} bytes after the end of the picture"
+    content, is_bare = without_metadata(source.content, source.type)
+    excesses = list(_excesses(rule, image.size, size=len(content)))
+    if source.type in rule.types and is_bare and not excesses:
         return Fitted(
-            content=source.content,
+            content=content,
             media_type=f"image/{source.type}",
             width=image.width,
             height=image.height,
-            changes=(left,) if source.left_out else (),
+            changes=tuple(_removals(source, content)),
         )
     return _converted_mask(source, rule) if is_mask else _converted(source, rule)
+
+
+def _removals(source: Source, content: bytes) -> Iterator[str]:
+    if source.left_out:
+        yield f"left out {source.left_out} bytes after the end of the picture"
+    if content != source.content:
+        yield "metadata such as place and camera removed"
 
 
 def _converted_mask(source: Source, rule: Limits) -> Fitted:

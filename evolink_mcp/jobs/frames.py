@@ -28,8 +28,6 @@ class Source:
 
     content: bytes
     type: str
-    ends: bool
-    """Whether it is known that the bytes hold nothing else."""
     left_out: int
     """Bytes that came after the picture."""
     image: Frame
@@ -51,7 +49,7 @@ def opened(content: bytes) -> Generator[Source]:
             if not 0 < pixels <= MAX_PIXELS:
                 raise NotAPicture(f"it has {pixels} pixels, at most {MAX_PIXELS} can be read")
             image.load()
-            yield Source(whole, name, end is not None, len(content) - len(whole), image)
+            yield Source(whole, name, len(content) - len(whole), image)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise NotAPicture(f"it has more than {MAX_PIXELS} pixels") from error
     except _BROKEN as error:

@@ -6,6 +6,7 @@ read, judged and made to fit first, and published after that.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -66,6 +67,8 @@ class _Link:
     """A picture that EvoLink can read where it is."""
 
     url: str
+    name: str
+    """What it is, whatever its address: as it was given."""
     size: tuple[int, int] | None = None
     """Pixels, where they are known."""
     changes: tuple[str, ...] = ()
@@ -76,6 +79,8 @@ class _File:
     """A picture that has to be uploaded."""
 
     fitted: Fitted
+    name: str
+    """What it is, whatever its address: its handle, or a digest of its content."""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -112,6 +117,16 @@ class Prepared:
     def to_publish(self) -> tuple[str, ...]:
         """The fields whose files will be public, for whoever has to agree to that."""
         return tuple(name for name, each in self.inputs.items() if isinstance(each, _File))
+
+    @property
+    def names(self) -> tuple[tuple[str, ...], str | None]:
+        """Name what the reference images and the mask are: the same for the same pictures.
+
+        Addresses of uploads cannot: they differ from one upload to the next.
+        """
+        names = {name: each.name for name, each in self.inputs.items()}
+        mask = names.pop("mask_url", None)
+        return tuple(names.values()), mask
 
     async def publish(self) -> Resolved:
         """Upload what is not at an address yet.
@@ -201,17 +216,18 @@ class Inputs:
             raise wanted.refusal(
                 "is not a public address", "an address that EvoLink's servers can read"
             )
-        return _Link(wanted.given)
+        return _Link(wanted.given, wanted.given)
 
     async def _earlier(self, wanted: _Wanted, principal: Principal) -> _Link | _File:
         picture = await self._picture(wanted.given, principal)
         if picture is None:
             raise wanted.refusal("is no picture that is known here", _HANDLES)
         if self._is_alive(picture) and _fits(picture, wanted.rule):
-            return _Link(picture.url, (picture.width, picture.height) if picture.width else None)
+            size = (picture.width, picture.height) if picture.width else None
+            return _Link(picture.url, wanted.given, size)
         if picture.path is None:
             raise wanted.refusal("was not saved, and its link has no life left", _HANDLES)
-        return await _fitted(await _saved(picture.path, wanted), wanted)
+        return await _fitted(await _saved(picture.path, wanted), wanted, name=wanted.given)
 
     async def _picture(self, given: str, principal: Principal) -> Picture | None:
         handle = _HANDLE.fullmatch(given)
@@ -259,9 +275,16 @@ async def _saved(path: Path, wanted: _Wanted) -> LocalFile:
         raise wanted.refusal("is not where it was saved any more", _HANDLES) from error
 
 
-async def _fitted(file: LocalFile, wanted: _Wanted) -> _File:
+async def _fitted(file: LocalFile, wanted: _Wanted, *, name: str | None = None) -> _File:
     fitting = partial(fit, file.content, wanted.rule, kind=wanted.kind, field=wanted.field)
-    return _File(await to_thread.run_sync(fitting, abandon_on_cancel=True))
+    fitted = await to_thread.run_sync(fitting, abandon_on_cancel=True)
+    if name is None:
+        name = await to_thread.run_sync(_digest, fitted.content)
+    return _File(fitted, name)
+
+
+def _digest(content: bytes) -> str:
+    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def _fits(picture: Picture, rule: Limits) -> bool:

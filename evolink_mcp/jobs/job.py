@@ -75,6 +75,9 @@ class Job:
     principal: Principal = LOCAL
     request: ImageRequest | None = None
     """None for a task that was bought elsewhere."""
+    wish: str = ""
+    """Names what is wanted where the request's addresses do not: the same file has another
+    address after each upload. Empty where the request names it by itself."""
     created: float = 0.0
     """Unix seconds of the intent."""
     booked: float = 0.0
@@ -149,15 +152,19 @@ def settled(job: Job) -> Job:
 
     Reserved in advance by `n`, charged by the images that were made (EvoLink docs,
     "gpt-4o-image"); `credits_used` goes before both (vendor client). An outcome that
-    nobody knows keeps what was expected.
+    nobody knows keeps what was expected. Never below 0: that would raise the daily cap.
     """
+    return replace(job, booked=max(0.0, _counted(job)))
+
+
+def _counted(job: Job) -> float:
     if job.state in {"declined", "refused", "failed"}:
-        return replace(job, booked=0.0)
+        return 0.0
     task = job.task
     if task is None or task.credits_reserved is None:
-        return job
+        return job.booked
     if task.credits_used is not None and task.status == "completed":
-        return replace(job, booked=task.credits_used)
+        return task.credits_used
     made = len(task.links) if task.status == "completed" and task.links else job.asked
     part = min(1.0, made / job.asked) if job.asked else 1.0
-    return replace(job, booked=task.credits_reserved * part)
+    return task.credits_reserved * part

@@ -42,6 +42,12 @@ class Budget:
     """Credits that may be spent on one day; None for no limit."""
     agreed: float | None = None
     """Credits that the user has agreed to for this purchase; None where nobody is asked."""
+    a_day_each: float | None = None
+    """Credits that this principal may spend on one day; None for no limit of its own."""
+    is_priced: bool = True
+    """Whether somebody has told `a_picture`, instead of its being assumed."""
+    at_once: int | None = None
+    """Jobs that this principal may have under way; None for no limit."""
 
     def check_day(self, price: Price, *, spent: float) -> None:
         """Check a price against the credits of the day, of which some are spent.
@@ -51,6 +57,18 @@ class Budget:
         """
         if self.a_day is not None and spent + price.credits > self.a_day + _ROUNDING:
             raise _cap_reached(spent, price=price.credits, cap=self.a_day)
+
+    def check_principal(self, price: Price, *, spent: float, running: int) -> None:
+        """Check a price against what one principal may spend and have under way.
+
+        Raises:
+            CapReached: It is too much.
+        """
+        each = self.a_day_each
+        if each is not None and spent + price.credits > each + _ROUNDING:
+            raise _allowance_spent(spent, price=price.credits, each=each)
+        if self.at_once is not None and running >= self.at_once:
+            raise _too_many_running(running)
 
     def allows(self, price: Price) -> bool:
         """Tell whether the user has agreed to a price, or need not."""
@@ -106,6 +124,13 @@ class Journal:
             JournalUnusable: It cannot be written.
         """
         await self.database.transact(partial(self._table.add_declined, job=job))
+
+    async def join(self, job: Job) -> Job | None:
+        """Return an earlier job that an identical one joins now, or None; nothing is bought."""
+        answered = tuple(self._answered)
+        earlier = await self.database.transact(partial(self._join, job=job, answered=answered))
+        self._answered.difference_update(answered)
+        return earlier
 
     async def would_join(self, job: Job) -> bool:
         """Tell whether a job would join an earlier one now, and so cost nothing."""
@@ -175,9 +200,9 @@ class Journal:
         """Tell whether there are unfinished jobs that nobody works on and that are due."""
         return await self.database.transact(partial(self.leases.has_free, origin=self.origin))
 
-    async def spent_today(self) -> float:
-        """Return the credits that count against today's cap."""
-        return await self.database.transact(self._table.spent)
+    async def spent_today(self, principal: Principal | None = None) -> float:
+        """Return the credits that count against today's cap, of all or of one principal."""
+        return await self.database.transact(partial(self._table.spent, principal=principal))
 
     async def orphans(self, *, limit: int) -> list[Job]:
         """Take over unfinished jobs that nobody works on and whose next try is due."""
@@ -197,9 +222,20 @@ class Journal:
         assert job.request is not None, "what is admitted is a request"  # noqa: S101
         price = self._price(connection, request=job.request, budget=budget)
         budget.check_day(price, spent=self._table.spent(connection))
+        budget.check_principal(
+            price,
+            spent=self._table.spent(connection, principal=job.principal),
+            running=self._table.running(connection, principal=job.principal),
+        )
         if not budget.allows(price):
             raise _dearer(price, agreed=budget.agreed or 0.0)
         return Admission(self._table.add(connection, job, booked=price.credits), joined=False)
+
+    def _join(
+        self, connection: sqlite3.Connection, *, job: Job, answered: Collection[JobId]
+    ) -> Job | None:
+        self._table.deliver(connection, job_ids=answered)
+        return self._table.joinable(connection, job)
 
     def _would_join(
         self, connection: sqlite3.Connection, *, job: Job, answered: Collection[JobId]
@@ -245,6 +281,28 @@ def _cap_reached(spent: float, *, price: float, cap: float) -> CapReached:
         "to EvoLink.",
         next_step="Tell the user. It is possible again tomorrow, or when the user raises "
         "EVOLINK_DAILY_CREDITS in this server's configuration and restarts it.",
+    )
+
+
+def _allowance_spent(spent: float, *, price: float, each: float) -> CapReached:
+    return CapReached(
+        code="allowance_spent",
+        setting="EVOLINK_TOKENS_FILE",
+        message=f"This would pass your allowance of {each:g} credits a day: {spent:g} are spent or "
+        f"reserved today, and this costs about {price:g}. Nothing was sent to EvoLink.",
+        next_step="Tell the user. It is possible again tomorrow, or when whoever runs this server "
+        "raises the allowance.",
+    )
+
+
+def _too_many_running(running: int) -> CapReached:
+    return CapReached(
+        code="too_many_jobs",
+        setting="EVOLINK_TOKENS_FILE",
+        retryable=True,
+        message=f"You have {running} jobs under way, and may have no more at once. Nothing was "
+        "sent to EvoLink.",
+        next_step="Wait for one of them with get_task, then call again.",
     )
 
 

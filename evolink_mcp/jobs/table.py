@@ -64,17 +64,27 @@ class JobTable:
             "SELECT * FROM jobs WHERE delivered IS NULL AND origin=? AND principal=? AND wish=?"
             " AND (updated>=? OR state IN ('intent', 'submitted', 'processing'))"
             " AND state NOT IN ('refused', 'declined') ORDER BY updated DESC LIMIT 1",
-            (self.origin, job.principal, wish_of(job.request), self.now() - JOIN_SECONDS),
+            (self.origin, job.principal, _wish(job), self.now() - JOIN_SECONDS),
         ).fetchone()
         return _job_of(connection, row) if row else None
 
-    def spent(self, connection: sqlite3.Connection) -> float:
-        """Return the credits that were booked today."""
+    def spent(self, connection: sqlite3.Connection, *, principal: Principal | None = None) -> float:
+        """Return the credits that were booked today, by all or by one principal."""
+        chosen = " AND principal=?" if principal is not None else ""
         row = connection.execute(
-            "SELECT coalesce(sum(booked), 0) FROM jobs WHERE origin=? AND day=?",
-            (self.origin, day_of(self.now())),
+            f"SELECT coalesce(sum(booked), 0) FROM jobs WHERE origin=? AND day=?{chosen}",  # noqa: S608 - our own words
+            (self.origin, day_of(self.now()), *((principal,) if principal is not None else ())),
         ).fetchone()
         return float(row[0])
+
+    def running(self, connection: sqlite3.Connection, *, principal: Principal) -> int:
+        """Count the jobs of a principal that EvoLink has not finished."""
+        row = connection.execute(
+            "SELECT count(*) FROM jobs WHERE origin=? AND principal=?"
+            " AND state IN ('intent', 'submitted', 'processing')",
+            (self.origin, principal),
+        ).fetchone()
+        return int(row[0])
 
     def add(self, connection: sqlite3.Connection, job: Job, *, booked: float) -> Job:
         """Add a job that this process works on, and return it as it is recorded."""
@@ -139,7 +149,7 @@ class JobTable:
             " task, error, created, updated, day, booked, owner)"
             " VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)",
             (
-                *(job.id, self.origin, job.principal, wish_of(job.request)),
+                *(job.id, self.origin, job.principal, _wish(job)),
                 *(request_text(job.request), job.request.model if job.request else ""),
                 *(terms_of(job.request), job.state, job.task_id, task_text(job.task)),
                 *(error_text(job.error), now, now, day_of(now), booked, owner),
@@ -169,6 +179,10 @@ class JobTable:
 def day_of(moment: float) -> str:
     """Return the day of a moment (Unix seconds) where the user lives, as `2026-11-24`."""
     return datetime.fromtimestamp(moment, UTC).astimezone().date().isoformat()
+
+
+def _wish(job: Job) -> str:
+    return job.wish or wish_of(job.request)
 
 
 def _job_of(connection: sqlite3.Connection, row: sqlite3.Row) -> Job:

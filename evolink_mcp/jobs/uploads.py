@@ -23,7 +23,8 @@ from anyio import to_thread
 from evolink_mcp.jobs.database import Database
 
 LIFETIME = timedelta(hours=72)
-"""How long an upload lives where EvoLink does not tell (EvoLink docs, "File Upload")."""
+"""How long an upload lives at most, and what is assumed where EvoLink does not tell (EvoLink docs,
+"File Upload")."""
 
 MARGIN_SECONDS = 3600.0
 """Life that an upload must have left to be used again: a task may wait before it reads it."""
@@ -103,16 +104,21 @@ class Uploads:
     async def _send(self, content: bytes, *, media_type: str, digest: str) -> Upload:
         name = f"{secrets.token_hex(16)}.{_EXTENSIONS[media_type]}"
         sent = await self.upload(content, name=name, media_type=media_type)
-        upload = Upload(sent.url, self._end_of(sent), fresh=True)
-        with anyio.CancelScope(shield=True):
-            await self.database.transact(partial(self._keep, digest=digest, upload=upload))
+        now = datetime.fromtimestamp(self.now(), UTC)
+        upload = Upload(sent.url, _end_of(sent, now=now), fresh=True)
+        if upload.expires_at > now:  # else it is used this once
+            with anyio.CancelScope(shield=True):
+                await self.database.transact(partial(self._keep, digest=digest, upload=upload))
         return upload
 
-    def _end_of(self, sent: Uploaded) -> datetime:
-        told = sent.expires_at
-        if told is None:
-            return datetime.fromtimestamp(self.now(), UTC) + LIFETIME
-        return told if told.tzinfo else told.replace(tzinfo=UTC)
+    async def forget(self, url: str) -> None:
+        """Send a content anew the next time: EvoLink could not read it at this address.
+
+        Raises:
+            JournalUnusable: The address stays known.
+        """
+        with anyio.CancelScope(shield=True):
+            await self.database.transact(partial(self._drop, url=url))
 
     def _find(self, connection: sqlite3.Connection, *, digest: str) -> Upload | None:
         now = self.now()
@@ -130,6 +136,17 @@ class Uploads:
             "INSERT OR REPLACE INTO uploads VALUES (?,?,?,?)",
             (self.origin, digest, upload.url, upload.expires_at.timestamp()),
         )
+
+    def _drop(self, connection: sqlite3.Connection, *, url: str) -> None:
+        connection.execute("DELETE FROM uploads WHERE origin=? AND url=?", (self.origin, url))
+
+
+def _end_of(sent: Uploaded, *, now: datetime) -> datetime:
+    """Return when an upload ends; no later than any of EvoLink's does, whatever is told."""
+    told = sent.expires_at
+    if told is None:
+        return now + LIFETIME
+    return min(told if told.tzinfo else told.replace(tzinfo=UTC), now + LIFETIME)
 
 
 def _digest(content: bytes) -> str:

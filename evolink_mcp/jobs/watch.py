@@ -17,9 +17,9 @@ from evolink_mcp.api.egress import Downloads
 from evolink_mcp.api.network import Sleep
 from evolink_mcp.api.wire import TaskId
 from evolink_mcp.catalog.request import ImageRequest
-from evolink_mcp.errors import EvolinkError, JournalUnusable, PicturesUnsaved
+from evolink_mcp.errors import EvolinkError, JournalUnusable, PicturesUnsaved, TaskNotFound
 from evolink_mcp.jobs.collect import all_on_disk
-from evolink_mcp.jobs.job import UNFINISHED, Job, JobId, Watch, new_job_id
+from evolink_mcp.jobs.job import LOCAL, UNFINISHED, Job, JobId, Principal, Watch, new_job_id
 from evolink_mcp.jobs.journal import Budget, Journal
 from evolink_mcp.jobs.keep import Keeper, Moved
 from evolink_mcp.jobs.pursue import Pursuit
@@ -88,7 +88,9 @@ class Watchers:
             clock=self.clock,
         )
 
-    async def buy(self, request: ImageRequest, *, budget: Budget) -> Purchase:
+    async def buy(
+        self, request: ImageRequest, *, budget: Budget, principal: Principal = LOCAL, wish: str = ""
+    ) -> Purchase:
         """Record the intent, then buy the task and see it through, apart from the caller.
 
         Raises:
@@ -99,16 +101,41 @@ class Watchers:
             raise self.refusal
         bought: list[Purchase] = []
         with anyio.CancelScope(shield=True):  # an intent on record must not be left alone
-            bought.append(await self._purchase(Job(id=new_job_id(), request=request), budget))
+            bought.append(
+                await self._purchase(
+                    Job(id=new_job_id(), principal=principal, request=request, wish=wish), budget
+                )
+            )
         return bought[0]
 
-    async def follow(self, task_id: TaskId) -> Watch:
-        """Join whoever watches the task; else take it up, unless all of it is known."""
+    async def join(self, wanted: Job) -> Purchase | None:
+        """Join an earlier purchase of what is wanted, where there is one; buys nothing.
+
+        Raises:
+            JournalUnusable: It cannot be looked up.
+        """
+        if self.refusal is not None:
+            raise self.refusal
+        earlier = await self.journal.join(wanted)
+        return None if earlier is None else Purchase(await self._watch(earlier), joined=True)
+
+    async def follow(self, task_id: TaskId, *, principal: Principal = LOCAL) -> Watch:
+        """Join whoever watches the task; else take it up, unless all of it is known.
+
+        Others than the one who runs the server see their own jobs only: a task that is not on
+        record may be anybody's.
+
+        Raises:
+            TaskNotFound: It is another's, in the words for one that does not exist.
+        """
         job = await self._find(task_id)
         if watch := self._watching(task_id):
-            return watch
+            return _owned(watch, principal, task_id=task_id)
         if job := self._keeper.unwritten_of(task_id) or job:
+            _check_owner(job, principal, task_id=task_id)
             return await self._watch(job)
+        if principal != LOCAL:
+            raise not_found(task_id)
         watch = self._strangers[task_id] = Watch(Job(id=new_job_id()), self.clock())
         self.group.start_soon(self._supervise, watch, partial(self._meet, watch, task_id))
         return watch
@@ -335,6 +362,25 @@ async def _is_settled(job: Job) -> bool:
     if job.state == "collected":
         return await all_on_disk(job.pictures)
     return job.state in {"failed", "refused", "unknown"}
+
+
+def _owned(watch: Watch, principal: Principal, *, task_id: TaskId) -> Watch:
+    _check_owner(watch.job, principal, task_id=task_id)
+    return watch
+
+
+def _check_owner(job: Job, principal: Principal, *, task_id: TaskId) -> None:
+    if job.principal != principal:
+        raise not_found(task_id)
+
+
+def not_found(task_id: TaskId) -> TaskNotFound:
+    """Say that a task is not on record, or that it is another's: the same words for both."""
+    return TaskNotFound(
+        status=404,
+        message=f"No task {task_id} of yours is on record here.",
+        next_step="Check the task id: list_tasks names yours.",
+    )
 
 
 def _broken_off() -> EvolinkError:

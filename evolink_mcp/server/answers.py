@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from evolink_mcp.api.wire import TaskId
 from evolink_mcp.errors import Charged
+from evolink_mcp.jobs.job import LOCAL, Principal
+from evolink_mcp.server.links import Links
 
 Status = Literal["pending", "processing", "completed", "failed", "expired", "refused", "unknown"]
 
@@ -26,11 +31,22 @@ class ImageAnswer(_Part):
     url: str = Field(description="Where EvoLink keeps it; open to anybody with the address.")
     url_expires_at: str | None = Field(default=None, description="When that address dies (UTC).")
     path: str | None = Field(default=None, description="Absolute path of the saved file.")
+    download_url: str | None = Field(
+        default=None, description="Where this server hands it out, instead of a path."
+    )
+    download_expires_at: str | None = Field(
+        default=None, description="When that link dies (UTC); get_task makes a new one."
+    )
     media_type: str | None = Field(default=None, description="Type of the file.")
     width: int | None = Field(default=None, description="Pixels.")
     height: int | None = Field(default=None, description="Pixels.")
     bytes: int | None = Field(default=None, description="Size of the file.")
     problem: str | None = Field(default=None, description="Why it is not saved.")
+
+    @property
+    def saved(self) -> bool:
+        """Whether it is on this server's disk."""
+        return self.problem is None
 
 
 class NextCallArguments(_Part):
@@ -108,3 +124,65 @@ class TaskList(_Part):
     )
     daily_credits: float | None = Field(default=None, description="The cap for a day.")
     error: Failure | None = Field(default=None, description="Only when something went wrong.")
+
+
+_Told = TypeVar("_Told", Answer, TaskList)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Caller:
+    """Whom an answer goes to, as far as it matters how they come to the pictures."""
+
+    principal: Principal = LOCAL
+    remote: bool = False
+    """Whether the disk here is none of theirs: they get links, and no path."""
+    links: Links | None = None
+    """Makes links for a remote caller; without it they have EvoLink's address and the handle."""
+    folders: tuple[Path, ...] = ()
+    """Folders of this server, which errors may name."""
+
+    def told(self, answer: _Told) -> _Told:
+        """Return an answer as it may be told to this caller."""
+        if not self.remote:
+            return answer
+        changes: dict[str, object] = {"error": self._failure(answer.error)}
+        if isinstance(answer, Answer):
+            images = answer.images
+            changes["images"] = images and [self._image(image, answer) for image in images]
+        else:
+            changes["tasks"] = answer.tasks and [self._entry(entry) for entry in answer.tasks]
+        return answer.model_copy(update=changes)
+
+    def without_paths(self, text: str) -> str:
+        """Return a text without the names of this server's folders, for a remote caller."""
+        for folder in self.folders if self.remote else ():
+            text = text.replace(str(folder), "its folder on the server")
+        return text
+
+    def _image(self, image: ImageAnswer, answer: Answer) -> ImageAnswer:
+        changes: dict[str, object] = {
+            "path": None,
+            "problem": self.without_paths(image.problem) if image.problem else None,
+        }
+        if image.saved and self.links is not None and answer.task_id is not None:
+            task_id = TaskId(answer.task_id)
+            link = self.links.url_of(task_id, n=image.n, principal=self.principal)
+            changes["download_url"] = link.url
+            changes["download_expires_at"] = link.expires_at.isoformat(timespec="minutes")
+        return image.model_copy(update=changes)
+
+    def _entry(self, entry: Entry) -> Entry:
+        problem = self.without_paths(entry.problem) if entry.problem else None
+        return entry.model_copy(update={"paths": None, "problem": problem})
+
+    def _failure(self, failure: Failure | None) -> Failure | None:
+        if failure is None:
+            return None
+        words = {
+            name: self.without_paths(getattr(failure, name)) for name in ("message", "next_step")
+        }
+        return failure.model_copy(update=words)
+
+
+HERE = Caller()
+"""Whoever runs the server, with its disk at hand."""

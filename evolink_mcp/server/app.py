@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -26,8 +26,12 @@ from evolink_mcp.jobs.keep import Moved
 from evolink_mcp.jobs.local import OpenedFolders
 from evolink_mcp.jobs.uploads import Uploads
 from evolink_mcp.jobs.watch import BEAT_SECONDS, Watchers, tell_nobody
+from evolink_mcp.server.answers import Caller
+from evolink_mcp.server.apart import Apart, Result
 from evolink_mcp.server.consent import Consent
 from evolink_mcp.server.hosts import Patience, load_hosts
+from evolink_mcp.server.links import Links
+from evolink_mcp.server.principals import current_allowance, current_principal
 from evolink_mcp.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -70,15 +74,20 @@ class App:
         group: TaskGroup,
         stack: AsyncExitStack,
         moved: Moved = tell_nobody,
+        over_http: bool = False,
     ) -> None:
         self.settings = settings
         self.network = network
         self.catalogue = enabled_models(settings)
         self.consent = Consent(setting=settings.confirm, journal=self.journal)
         self.patience = Patience(load_hosts(), settings)
+        self.links: Links | None = None
+        """Makes download links; whoever serves over HTTP puts it here before the first call."""
         self._group = group
         self._stack = stack
         self._moved = moved
+        self._over_http = over_http
+        self._folders = (settings.picture_folder(), settings.data_folder()) if over_http else ()
         self._lock = anyio.Lock()
         self._network_lock = anyio.Lock()
         self._clients: Clients | None = None
@@ -88,8 +97,23 @@ class App:
 
     def budget(self, request: ImageRequest) -> Budget:
         """Return what a purchase may cost."""
-        spec = self.catalogue.find(request.model)
-        return Budget(a_picture=spec.expected_credits, a_day=self.settings.daily_credits)
+        allowance, spec = current_allowance(), self.catalogue.find(request.model)
+        return Budget(
+            a_picture=spec.expected_credits,
+            is_priced=spec.typical_credits is not None,
+            a_day=self.settings.daily_credits,
+            a_day_each=allowance.daily_credits,
+            at_once=allowance.concurrent_jobs,
+        )
+
+    def caller(self) -> Caller:
+        """Return to whom the request that is being answered is answered."""
+        return Caller(
+            principal=current_principal(),
+            remote=self._over_http,
+            links=self.links,
+            folders=self._folders,
+        )
 
     async def connected(self) -> Connected:
         """Return the connections, opened by whoever comes first.
@@ -123,6 +147,12 @@ class App:
         if not self._resuming and self.settings.api_key is not None:
             self._resuming = True
             self._group.start_soon(self._resume)
+
+    def begin(self, work: Callable[[], Awaitable[Result]]) -> Apart[Result]:
+        """Begin work that goes on though its caller leaves."""
+        apart = Apart(work)
+        self._group.start_soon(apart.run)
+        return apart
 
     def wind_down(self, grace: float) -> None:
         """Give paid steps that are under way `grace` seconds from now, and no more."""
@@ -196,7 +226,11 @@ class App:
             now=journal.now,
             upload=files.upload,
         )
-        return Inputs(folders=OpenedFolders(folders), journal=journal, uploads=uploads)
+        return Inputs(
+            folders=OpenedFolders(folders, allowed=not self._over_http),
+            journal=journal,
+            uploads=uploads,
+        )
 
     async def _spare_journal(self) -> Journal:
         """Open a journal in memory, to look at paid tasks with."""
@@ -206,11 +240,16 @@ class App:
 
 @asynccontextmanager
 async def run_app(
-    settings: Settings, network: Network, *, moved: Moved = tell_nobody
+    settings: Settings, network: Network, *, moved: Moved = tell_nobody, over_http: bool = False
 ) -> AsyncGenerator[App]:
-    """Run an app; jobs that are under way are left to others at the end, but for paid steps."""
+    """Run an app; jobs that are under way are left to others at the end, but for paid steps.
+
+    Callers who come over HTTP have no files here: their paths are refused.
+    """
     async with AsyncExitStack() as stack, anyio.create_task_group() as group:
-        app = App(settings, network=network, group=group, stack=stack, moved=moved)
+        app = App(
+            settings, network=network, group=group, stack=stack, moved=moved, over_http=over_http
+        )
         try:
             yield app
         finally:

@@ -11,21 +11,26 @@ from mcp.types import CallToolResult, InputRequiredResult
 
 from evolink_mcp.catalog.request import ImageRequest
 from evolink_mcp.catalog.spec import ModelSpec
-from evolink_mcp.errors import EvolinkError, TaskNotFound
+from evolink_mcp.errors import EvolinkError, TaskNotFound, UploadUnfinished
 from evolink_mcp.jobs.collect import prepare_folder
-from evolink_mcp.jobs.inputs import Prepared
-from evolink_mcp.jobs.job import Watch
+from evolink_mcp.jobs.inputs import Prepared, Resolved
+from evolink_mcp.jobs.job import Job, Watch, new_job_id
 from evolink_mcp.jobs.journal import Budget
 from evolink_mcp.jobs.references import check_references
+from evolink_mcp.jobs.rows import wish_of
 from evolink_mcp.jobs.watch import Watchers
 from evolink_mcp.server.app import App, Connected
 from evolink_mcp.server.arguments import read_generate_image, read_get_task
 from evolink_mcp.server.consent import split_confirm
 from evolink_mcp.server.limits import mask_limits_of, reference_limits_of
+from evolink_mcp.server.principals import current_principal
 from evolink_mcp.server.progress import Progress
 from evolink_mcp.server.results import Call, failed, finished, unfinished, unread
 
 Arguments = dict[str, object]
+
+_UNREADABLE_INPUT = "image_processing_error"
+"""EvoLink docs, "Error Codes": a reference image that is out of reach or corrupt."""
 
 FIRST_LOOK = 5.0
 """Seconds that `get_task` gives a task to be read, however short it is to wait."""
@@ -39,6 +44,8 @@ class ToolCall:
         self._ctx = ctx
         self._app = ctx.request_context.lifespan_context
         self._started = anyio.current_time()
+        self._principal = current_principal()
+        self._caller = self._app.caller()
 
     async def answer(
         self, work: Callable[[], Awaitable[CallToolResult | InputRequiredResult]]
@@ -47,7 +54,7 @@ class ToolCall:
         try:
             return await work()
         except EvolinkError as error:
-            return failed(error)
+            return failed(error, caller=self._caller)
 
     async def generate(self, arguments: Arguments) -> CallToolResult | InputRequiredResult:
         """Check everything, ask the user where that is due, upload, buy, and wait.
@@ -62,16 +69,32 @@ class ToolCall:
         connected = await app.connected()
         await prepare_folder(connected.watchers.folder)
         prepared = await self._prepare(request, connected)
+        wanted = Job(
+            id=new_job_id(),
+            principal=self._principal,
+            request=request,
+            wish=_wish_of(request, prepared),
+        )
+        if joined := await connected.watchers.join(wanted):
+            call = Call(0, joined=True)
+            return await self._wait(joined.watch, connected.watchers, asked=wait, call=call)
         budget = await app.consent.obtain(
-            self._ctx, request, budget=app.budget(request), confirmed=confirmed
+            self._ctx,
+            request,
+            budget=app.budget(request),
+            confirmed=confirmed,
+            publishing=len(prepared.to_publish),
+            principal=self._principal,
         )
         if isinstance(budget, InputRequiredResult):
             return budget
         if prepared.to_publish:
             await self._check_day(request, budget)
-        resolved = await prepared.publish()
-        wanted = replace(request, image_urls=resolved.image_urls, mask_url=resolved.mask_url)
-        bought = await connected.watchers.buy(wanted, budget=budget)
+        resolved = await self._publish(prepared, asked=wait)
+        public = replace(request, image_urls=resolved.image_urls, mask_url=resolved.mask_url)
+        bought = await connected.watchers.buy(
+            public, budget=budget, principal=self._principal, wish=wanted.wish
+        )
         call = Call(0, joined=bought.joined, notes=resolved.notes)
         return await self._wait(bought.watch, connected.watchers, asked=wait, call=call)
 
@@ -80,12 +103,12 @@ class ToolCall:
         self._app.settings.require_key()
         task_id, wait = read_get_task(arguments)
         connected = await self._app.connected()
-        watch = await connected.watchers.follow(task_id)
+        watch = await connected.watchers.follow(task_id, principal=self._principal)
         await watch.bought()
         await watch.first_look(FIRST_LOOK)
         error = watch.job.error
         if watch.job.task is None and error is not None and not isinstance(error, TaskNotFound):
-            return unread(error, task_id=task_id)
+            return unread(error, task_id=task_id, caller=self._caller)
         return await self._wait(watch, connected.watchers, asked=wait, call=Call(0))
 
     async def _prepare(self, request: ImageRequest, connected: Connected) -> Prepared:
@@ -97,7 +120,21 @@ class ToolCall:
             request.mask_url,
             limits=reference_limits_of(spec),
             mask_limits=mask_limits_of(spec),
+            principal=self._principal,
         )
+
+    async def _publish(self, prepared: Prepared, *, asked: float | None) -> Resolved:
+        """Upload, as long as the host lets the call wait; what is begun goes on by itself.
+
+        Raises:
+            UploadUnfinished: It takes longer.
+        """
+        if not prepared.to_publish:
+            return await prepared.publish()
+        publishing = self._app.begin(prepared.publish)
+        with anyio.move_on_after(self._patience(asked) - self._elapsed()):
+            return await publishing.result()
+        raise upload_unfinished()
 
     async def _check_day(self, request: ImageRequest, budget: Budget) -> None:
         """Refuse what the day's credits do not suffice for before a file is made public."""
@@ -113,16 +150,27 @@ class ToolCall:
         progress = Progress(self._ctx.report_progress, self._elapsed)
         with anyio.move_on_after(self._patience(asked) - self._elapsed()):
             await progress.follow(watch)
+        await self._forget_dead_uploads(watch.job)
         result = await self._result(watch, replace(call, seconds=self._elapsed()))
         watchers.answered(watch)
         return result
 
+    async def _forget_dead_uploads(self, job: Job) -> None:
+        """Upload anew next time what EvoLink could not read: it may be deleted there."""
+        request, error = job.request, job.error
+        if request is None or error is None or error.code != _UNREADABLE_INPUT:
+            return
+        uploads = (await self._app.connected()).inputs.uploads
+        for url in (*request.image_urls, *filter(None, [request.mask_url])):
+            await uploads.forget(url)
+
     async def _result(self, watch: Watch, call: Call) -> CallToolResult:
         job = watch.job
         if watch.ended and job.error is not None:
-            return failed(job.error, job=job, joined=call.joined)
+            return failed(job.error, job=job, joined=call.joined, caller=self._caller)
         if watch.ended:
-            return await finished(watch, call, preview=self._app.settings.preview)
+            preview = self._app.settings.preview
+            return await finished(watch, call, preview=preview, caller=self._caller)
         return unfinished(watch, call)
 
     def _patience(self, asked: float | None) -> float:
@@ -133,3 +181,18 @@ class ToolCall:
 
     def _elapsed(self) -> float:
         return anyio.current_time() - self._started
+
+
+def upload_unfinished() -> UploadUnfinished:
+    """Say that nothing is bought yet, and how to go on."""
+    return UploadUnfinished(
+        message="The pictures are still being uploaded to EvoLink; nothing was bought yet.",
+        next_step="Call generate_image again with the same arguments in a few seconds: the upload "
+        "goes on meanwhile, and is not done twice.",
+    )
+
+
+def _wish_of(request: ImageRequest, prepared: Prepared) -> str:
+    """Name what is wanted by what its pictures are, not by where they will be uploaded."""
+    references, mask = prepared.names
+    return wish_of(replace(request, image_urls=references, mask_url=mask))

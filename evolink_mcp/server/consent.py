@@ -10,6 +10,7 @@ number of times; here each is good for one answer.
 
 from __future__ import annotations
 
+import math
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -34,6 +35,7 @@ from evolink_mcp.errors import (
 from evolink_mcp.jobs.job import LOCAL, Job, Principal, new_job_id
 from evolink_mcp.jobs.journal import Budget, Journal
 from evolink_mcp.jobs.prices import Price
+from evolink_mcp.jobs.rows import wish_of
 from evolink_mcp.settings import Confirm
 
 ANSWER_SECONDS: Final = 600.0
@@ -71,6 +73,8 @@ class _Wish:
     price: Price
     agreed: Budget
     """The budget if the user agrees."""
+    publishing: int = 0
+    """Files of the user that would become public."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -82,6 +86,8 @@ class Consent:
     now: Callable[[], float] = time.time
     _used: dict[str, float] = field(default_factory=dict[str, float])
     """Answered questions by token, with the Unix seconds at which they were asked."""
+    _told: dict[str, tuple[float, float]] = field(default_factory=dict[str, tuple[float, float]])
+    """Prices, and when they were told, by what is wanted: for hosts that cannot ask."""
 
     async def obtain(
         self,
@@ -90,6 +96,7 @@ class Consent:
         *,
         budget: Budget,
         confirmed: bool,
+        publishing: int = 0,
         principal: Principal = LOCAL,
     ) -> Budget | InputRequiredResult:
         """Return the budget within which a request may be bought now, or a question to the user.
@@ -98,8 +105,9 @@ class Consent:
         again with the answer. A budget goes to `Watchers.buy`, which refuses a price that has
         risen meanwhile. Call this once the arguments are known to be valid, and before
         anything is uploaded or bought. `confirmed` is the argument `confirm`; it counts only
-        where the host cannot ask. Joining an earlier purchase costs nothing and needs no
-        consent.
+        where the host cannot ask, once, and for a price that was told before. `publishing` is
+        how many files of the user would become public. Joining an earlier purchase costs
+        nothing and needs no consent.
 
         Raises:
             ConfirmationNeeded: The host cannot ask, and `confirm` is not set.
@@ -114,15 +122,28 @@ class Consent:
         if await journal.would_join(job):
             return replace(budget, agreed=0.0)
         price = await journal.price(request, budget=budget)
-        if not self.setting.needed(price.credits):
+        if not self._is_asked(price, budget):
             return replace(budget, agreed=self.setting.above)
         budget.check_day(price, spent=await journal.spent_today())
         agreed = replace(budget, agreed=price.credits)
+        wish = _Wish(job, request, price, agreed, publishing)
         if can_ask(ctx):
-            return await self._ask(ctx, _Wish(job, request, price, agreed), journal=journal)
-        if not confirmed:
-            raise _confirmation_needed(price, self.setting)
+            return await self._ask(ctx, wish, journal=journal)
+        if not (confirmed and self._was_told(wish)):
+            self._told[_name_of(wish)] = (price.credits, self.now())
+            raise _confirmation_needed(wish, self.setting)
         return agreed
+
+    def _is_asked(self, price: Price, budget: Budget) -> bool:
+        """Tell whether the user is asked; of a price that nobody knows, in any case."""
+        known = price.source == "same terms" or (price.source == "catalogue" and budget.is_priced)
+        return self.setting.needed(price.credits) or (self.setting.mode == "above" and not known)
+
+    def _was_told(self, wish: _Wish) -> bool:
+        """Tell whether this price, or a higher one, was told a while ago; use that up."""
+        price, told = self._told.pop(_name_of(wish), (0.0, -math.inf))
+        fresh = self.now() - told <= ANSWER_SECONDS
+        return fresh and replace(wish.agreed, agreed=price).allows(wish.price)
 
     async def _ask(
         self, ctx: Context[Any, Any], wish: _Wish, *, journal: Journal
@@ -264,13 +285,34 @@ def _question(wish: _Wish, *, spent: float) -> str:
     request, price, cap = wish.request, wish.price, wish.agreed.a_day
     count = request.n or 1
     pictures = "1 picture" if count == 1 else f"{count} pictures"
-    basis = " (an estimate: none was bought before)" if price.source == "catalogue" else ""
     limit = f" of {cap:g}" if cap is not None else ""
     said = f" Prompt: {_cut(quote_foreign(request.prompt))}" if request.prompt else ""
     return (
         f"Buy {pictures} of {request.model} from EvoLink for about {price.credits:g} credits"
-        f"{basis}? Spent or reserved today: {spent:g}{limit} credits.{said}"
+        f"{_basis(wish)}?{_publishing(wish)} Spent or reserved today: {spent:g}{limit} "
+        f"credits.{said}"
     )
+
+
+def _basis(wish: _Wish) -> str:
+    """Say how well the price is known."""
+    if wish.price.source == "same terms":
+        return ""
+    if wish.price.source == "same model":
+        return " (an estimate: none was bought with these settings before)"
+    told = "an estimate: none was bought before"
+    return f" ({told})" if wish.agreed.is_priced else " (assumed: its price is not known yet)"
+
+
+def _publishing(wish: _Wish) -> str:
+    if not wish.publishing:
+        return ""
+    files = "1 file of yours" if wish.publishing == 1 else f"{wish.publishing} files of yours"
+    return f" Uploads {files}, public for 72 hours to whoever has the address."
+
+
+def _name_of(wish: _Wish) -> str:
+    return f"{wish.job.principal}:{wish_of(wish.request)}"
 
 
 def _cut(quoted: str) -> str:
@@ -290,11 +332,11 @@ async def _declined(job: Job, answer: str, *, journal: Journal) -> PurchaseDecli
     return error
 
 
-def _confirmation_needed(price: Price, setting: Confirm) -> ConfirmationNeeded:
+def _confirmation_needed(wish: _Wish, setting: Confirm) -> ConfirmationNeeded:
     return ConfirmationNeeded(
-        message=f"This costs about {price.credits:g} credits and needs the user's consent "
-        f"(EVOLINK_CONFIRM={setting}), which the program that you run in cannot ask for. Nothing "
-        "was bought.",
+        message=f"This costs about {wish.price.credits:g} credits{_basis(wish)} and needs the "
+        f"user's consent (EVOLINK_CONFIRM={setting}), which the program that you run in cannot "
+        f"ask for. Nothing was bought.{_publishing(wish)}",
         next_step="Ask the user, naming the price. If the user agrees, call again with the same "
         "arguments and confirm=true.",
     )

@@ -15,8 +15,10 @@ from evolink_mcp.api.account import Credits
 from evolink_mcp.catalog.request import unknown_fields
 from evolink_mcp.errors import EvolinkError, InvalidRequest
 from evolink_mcp.jobs.job import LOCAL, Job
-from evolink_mcp.server.answers import Failure
+from evolink_mcp.server.answers import HERE, Caller, Failure
 from evolink_mcp.server.app import App
+from evolink_mcp.server.lists import day_cap
+from evolink_mcp.server.principals import current_principal
 from evolink_mcp.settings import Confirm, Settings
 
 DESCRIPTION = """\
@@ -109,25 +111,29 @@ async def read_credits(app: App) -> CallToolResult:
     except EvolinkError as error:
         errors.append(error)
     answer = _answer(balance, record, settings=app.settings)
-    return _result(answer, errors[0] if errors else None)
+    return _result(answer, errors[0] if errors else None, caller=app.caller())
 
 
-async def _balance(app: App) -> Credits:
+async def _balance(app: App) -> Credits | None:
+    """Ask EvoLink; the account is the operator's, and no concern of whoever has a token."""
+    if current_principal() != LOCAL:
+        return None
     app.settings.require_key()
     return await (await app.connected()).api.credits()
 
 
 async def _record(app: App) -> _Record:
     journal = await app.journal()
-    unknown = await journal.newest(LOCAL, states=("unknown",), limit=MOST_UNKNOWN)
-    return _Record(await journal.spent_today(), tuple(unknown))
+    principal = current_principal()
+    unknown = await journal.newest(principal, states=("unknown",), limit=MOST_UNKNOWN)
+    return _Record(await journal.spent_today(principal), tuple(unknown))
 
 
 def _answer(
     balance: Credits | None, record: _Record | None, *, settings: Settings
 ) -> CreditsAnswer:
     told: dict[str, Any] = balance.model_dump() if balance else {}
-    cap = settings.daily_credits
+    cap = day_cap(settings)
     if record is not None:
         told["spent_today"] = round(record.spent, 4)
         told["unknown_outcomes"] = [_unknown(job) for job in record.unknown]
@@ -157,11 +163,14 @@ def _refused(error: EvolinkError, settings: Settings) -> CallToolResult:
     return _result(CreditsAnswer(confirm=_in_words(settings.confirm)), error)
 
 
-def _result(answer: CreditsAnswer, error: EvolinkError | None) -> CallToolResult:
+def _result(
+    answer: CreditsAnswer, error: EvolinkError | None, *, caller: Caller = HERE
+) -> CallToolResult:
     lines = [_balance_line(answer), _spent_line(answer), *_unknown_lines(answer)]
     if error is not None:
-        answer = answer.model_copy(update={"error": _failure(error)})
-        lines = [*_error_lines(error), *lines]
+        failure = _failure(error, caller)
+        answer = answer.model_copy(update={"error": failure})
+        lines = [*_error_lines(failure), *lines]
     return CallToolResult(
         content=[TextContent(type="text", text="\n".join(filter(None, lines)))],
         structured_content=answer.model_dump(mode="json", exclude_none=True),
@@ -169,17 +178,17 @@ def _result(answer: CreditsAnswer, error: EvolinkError | None) -> CallToolResult
     )
 
 
-def _failure(error: EvolinkError) -> Failure:
+def _failure(error: EvolinkError, caller: Caller) -> Failure:
     return Failure(
         code=error.code,
-        message=error.message,
+        message=caller.without_paths(error.message),
         retryable=error.retryable,
         charged=error.charged,
-        next_step=error.next_step,
+        next_step=caller.without_paths(error.next_step),
     )
 
 
-def _error_lines(error: EvolinkError) -> list[str]:
+def _error_lines(error: Failure) -> list[str]:
     retryable = "yes" if error.retryable else "no"
     return [
         error.message,

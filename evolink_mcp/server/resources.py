@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,7 +15,7 @@ from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.server.mcpserver.resources import FunctionResource
 from mcp.server.session import ServerSession
-from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated
+from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated, ServerEvent
 from mcp.types import (
     EmptyResult,
     InputRequiredResult,
@@ -26,14 +26,18 @@ from pydantic import AnyUrl
 
 from evolink_mcp.api.wire import TaskId, read_task_id
 from evolink_mcp.errors import EvolinkError, InvalidRequest
-from evolink_mcp.jobs.job import LOCAL, Job
+from evolink_mcp.jobs.job import Job, Principal
 from evolink_mcp.jobs.pictures import type_of
 from evolink_mcp.server.app import App
-from evolink_mcp.server.results import handle_of, listed, recorded
+from evolink_mcp.server.lists import read_list
+from evolink_mcp.server.principals import current_principal
+from evolink_mcp.server.results import handle_of, recorded
 
 LIST_URI = "evolink://tasks"
 TASK_URI = "evolink://tasks/{task_id}"
 IMAGE_URI = "evolink://tasks/{task_id}/images/{n}"
+
+_IMAGES = frozenset({"png", "jpeg", "webp", "gif", "avif", "bmp", "tiff", "heic"})
 
 LISTED = 50
 """Jobs in the list that is a resource."""
@@ -57,17 +61,54 @@ class Server(MCPServer[App]):
 def _typed(part: ReadResourceContents) -> ReadResourceContents:
     if not isinstance(part.content, bytes):
         return part
-    return ReadResourceContents(part.content, f"image/{type_of(part.content[:64])}", part.meta)
+    kind = type_of(part.content[:64])
+    media_type = f"image/{kind}" if kind in _IMAGES else "application/octet-stream"
+    return ReadResourceContents(part.content, media_type, part.meta)
+
+
+@dataclass(frozen=True, slots=True)
+class Subscriber:
+    """Who wants to hear of a resource."""
+
+    session: ServerSession
+    principal: Principal
+
+
+class PrivateBus:
+    """A subscription bus on which everybody hears of their own jobs only.
+
+    Whose a listener is, is known when it subscribes, which happens within its request.
+    """
+
+    def __init__(self) -> None:
+        """Start without listeners."""
+        self._buses: defaultdict[Principal, InMemorySubscriptionBus] = defaultdict(
+            InMemorySubscriptionBus
+        )
+
+    def subscribe(self, listener: Callable[[ServerEvent], None]) -> Callable[[], None]:
+        """Register a listener of whoever is calling."""
+        return self._buses[current_principal()].subscribe(listener)
+
+    async def tell(self, principal: Principal, event: ServerEvent) -> None:
+        """Deliver an event to one principal's listeners."""
+        if principal in self._buses:
+            await self._buses[principal].publish(event)
+
+    async def publish(self, event: ServerEvent) -> None:
+        """Deliver an event to everybody: for news that are nobody's own."""
+        for bus in tuple(self._buses.values()):
+            await bus.publish(event)
 
 
 @dataclass(slots=True)
 class News:
     """Tells subscribers of both protocol eras that a job has moved."""
 
-    bus: InMemorySubscriptionBus = field(default_factory=InMemorySubscriptionBus)
+    bus: PrivateBus = field(default_factory=PrivateBus)
     """For `subscriptions/listen` (2026-07-28)."""
-    _sessions: dict[str, dict[int, ServerSession]] = field(
-        default_factory=lambda: defaultdict[str, dict[int, ServerSession]](dict)
+    _sessions: dict[str, dict[int, Subscriber]] = field(
+        default_factory=lambda: defaultdict[str, dict[int, Subscriber]](dict)
     )
     """For `resources/subscribe`: by address, then by connection."""
 
@@ -75,9 +116,10 @@ class News:
         """Announce that a job, and with it the list, has changed."""
         uris = [LIST_URI, f"{LIST_URI}/{job.task_id}"] if job.task_id else [LIST_URI]
         for uri in uris:
-            await self.bus.publish(ResourceUpdated(uri=uri))
-            for session in tuple(self._sessions.get(uri, {}).values()):
-                await session.send_resource_updated(uri)
+            await self.bus.tell(job.principal, ResourceUpdated(uri=uri))
+            for subscriber in tuple(self._sessions.get(uri, {}).values()):
+                if subscriber.principal == job.principal:
+                    await subscriber.session.send_resource_updated(uri)
 
     def offer_subscriptions(self, server: MCPServer[App]) -> None:
         """Serve `resources/subscribe`, which the SDK offers on the server underneath only."""
@@ -90,7 +132,8 @@ class News:
     async def _subscribe(
         self, ctx: ServerRequestContext[App, Any], params: SubscribeRequestParams
     ) -> EmptyResult:
-        self._sessions[str(params.uri)][_connection(ctx)] = ctx.session
+        subscriber = Subscriber(ctx.session, current_principal())
+        self._sessions[str(params.uri)][_connection(ctx)] = subscriber
         return EmptyResult()
 
     async def _unsubscribe(
@@ -126,12 +169,9 @@ def offer_list(server: MCPServer[App], app: App) -> None:
 
     async def tasks() -> str:
         try:
-            journal = await app.journal()
-            jobs = await journal.newest(LOCAL, limit=LISTED)
-            spent = await journal.spent_today()
+            answer = await read_list(app, limit=LISTED)
         except EvolinkError as error:
-            raise ResourceError(error.message) from error
-        answer = listed(jobs, spent=spent, cap=app.settings.daily_credits)
+            raise ResourceError(app.caller().without_paths(error.message)) from error
         return answer.model_dump_json(exclude_none=True)
 
     server.add_resource(
@@ -147,7 +187,8 @@ def offer_list(server: MCPServer[App], app: App) -> None:
 
 async def task(task_id: str, ctx: Context[App]) -> str:
     """Return what is known of a task, as `get_task` answers it."""
-    return recorded(await _find(task_id, ctx)).model_dump_json(exclude_none=True)
+    caller = ctx.request_context.lifespan_context.caller()
+    return recorded(await _find(task_id, ctx), caller=caller).model_dump_json(exclude_none=True)
 
 
 async def image(task_id: str, n: str, ctx: Context[App]) -> bytes:  # noqa: PLR0917 - the SDK's order
@@ -170,8 +211,8 @@ async def _find(task_id: str, ctx: Context[App]) -> Job:
     try:
         job = await (await app.journal()).find(_read(task_id))
     except EvolinkError as error:
-        raise ResourceError(error.message) from error
-    if job is None or job.principal != LOCAL:
+        raise ResourceError(app.caller().without_paths(error.message)) from error
+    if job is None or job.principal != current_principal():
         raise ResourceNotFoundError(f"No task {task_id[:120]} is on record here.")
     return job
 

@@ -1,4 +1,7 @@
-"""Jobs and failures as tool results: every fact in the text and in the structured form."""
+"""Jobs and failures as tool results: every fact in the text and in the structured form.
+
+A caller who is not here gets links where others get paths: `Caller.told` sees to that.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ from evolink_mcp.jobs.cadence import next_reading
 from evolink_mcp.jobs.job import Job, Picture, State, Watch
 from evolink_mcp.jobs.preview import BASE64_BUDGET, Preview, reduced, whole
 from evolink_mcp.server.answers import (
+    HERE,
     Answer,
+    Caller,
     Entry,
     Failure,
     ImageAnswer,
@@ -28,6 +33,7 @@ from evolink_mcp.server.answers import (
     Status,
     TaskList,
 )
+from evolink_mcp.server.texts import failed_text, finished_text, list_text, unfinished_text
 from evolink_mcp.settings import Preview as PreviewSetting
 
 logger = logging.getLogger(__name__)
@@ -74,27 +80,31 @@ class Call:
     """What else there is to say of it."""
 
 
-async def finished(watch: Watch, call: Call, *, preview: PreviewSetting) -> CallToolResult:
+async def finished(
+    watch: Watch, call: Call, *, preview: PreviewSetting, caller: Caller = HERE
+) -> CallToolResult:
     """Answer with the pictures of a completed task."""
-    answer = _completed(watch.job, call, notes=_call_notes(watch, call))
+    answer = caller.told(_completed(watch.job, call, notes=_call_notes(watch, call)))
     pictures = watch.job.pictures
     blocks = [*await _previews(pictures, preview), *_links(answer)]
-    return _result(answer, text=_finished_text(answer), blocks=blocks)
+    return _result(answer, text=finished_text(answer), blocks=blocks)
 
 
 def unfinished(watch: Watch, call: Call) -> CallToolResult:
     """Answer that the task goes on, with the exact next call; not an error."""
     answer = _going_on(watch.job, call, notes=_call_notes(watch, call))
-    return _result(answer, text=_unfinished_text(answer))
+    return _result(answer, text=unfinished_text(answer))
 
 
-def failed(error: EvolinkError, *, job: Job | None = None, joined: bool = False) -> CallToolResult:
+def failed(
+    error: EvolinkError, *, job: Job | None = None, joined: bool = False, caller: Caller = HERE
+) -> CallToolResult:
     """Answer with what happened, whether it cost anything and what to do now."""
-    answer = _failed(error, job=job, notes=[_JOINED] if joined else [])
-    return _result(answer, text=_failed_text(answer), is_error=True)
+    answer = caller.told(_failed(error, job=job, notes=[_JOINED] if joined else []))
+    return _result(answer, text=failed_text(answer), is_error=True)
 
 
-def unread(error: EvolinkError, *, task_id: TaskId) -> CallToolResult:
+def unread(error: EvolinkError, *, task_id: TaskId, caller: Caller = HERE) -> CallToolResult:
     """Answer that a task could not be looked at; it may well be a paid one."""
     answer = Answer(
         status="unknown",
@@ -102,11 +112,16 @@ def unread(error: EvolinkError, *, task_id: TaskId) -> CallToolResult:
         next_call=_get_task(task_id),
         error=_failure(error, charged="unknown"),
     )
-    return _result(answer, text=_failed_text(answer), is_error=True)
+    told = caller.told(answer)
+    return _result(told, text=failed_text(told), is_error=True)
 
 
-def recorded(job: Job) -> Answer:
+def recorded(job: Job, *, caller: Caller = HERE) -> Answer:
     """Say what the journal knows of a job."""
+    return caller.told(_recorded(job))
+
+
+def _recorded(job: Job) -> Answer:
     if job.error is not None:
         return _failed(job.error, job=job, notes=[])
     if job.pictures:
@@ -116,26 +131,22 @@ def recorded(job: Job) -> Answer:
 
 def tasks_listed(answer: TaskList) -> CallToolResult:
     """Answer with a list of jobs."""
-    entries = answer.tasks or []
-    lines = [line for entry in entries for line in _entry_lines(entry)]
-    cap = f" of {answer.daily_credits:g}" if answer.daily_credits is not None else ""
-    lines.append(f"Spent or reserved today: {answer.spent_today or 0:g}{cap} credits.")
-    head = f"{len(entries)} of what was bought, newest first:" if entries else "Nothing is here."
-    return _result(answer, text="\n".join([head, *lines]))
+    return _result(answer, text=list_text(answer))
 
 
-def list_failed(error: EvolinkError) -> CallToolResult:
+def list_failed(error: EvolinkError, *, caller: Caller = HERE) -> CallToolResult:
     """Answer that there is no list."""
-    failure = _failure(error, charged=error.charged)
-    text = _failed_text(Answer(status="refused", error=failure))
-    return _result(TaskList(error=failure), text=text, is_error=True)
+    told = caller.told(TaskList(error=_failure(error, charged=error.charged)))
+    text = failed_text(Answer(status="refused", error=told.error))
+    return _result(told, text=text, is_error=True)
 
 
-def listed(jobs: Sequence[Job], *, spent: float, cap: float | None) -> TaskList:
+def listed(
+    jobs: Sequence[Job], *, spent: float, cap: float | None, caller: Caller = HERE
+) -> TaskList:
     """Describe jobs in a list."""
-    return TaskList(
-        tasks=[_entry(job) for job in jobs], spent_today=round(spent, 4), daily_credits=cap
-    )
+    entries = [_entry(job) for job in jobs]
+    return caller.told(TaskList(tasks=entries, spent_today=round(spent, 4), daily_credits=cap))
 
 
 def states_shown_as(shown: Shown | None) -> list[State]:
@@ -218,15 +229,6 @@ def _moment(created: float) -> str:
     return datetime.fromtimestamp(created, UTC).isoformat(timespec="minutes")
 
 
-def _entry_lines(entry: Entry) -> list[str]:
-    name = entry.task_id or entry.job_id
-    credit = f", {entry.credits:g} credits" if entry.credits is not None else ""
-    told = f": {entry.prompt}" if entry.prompt else ""
-    lines = [f"- {entry.status}, {entry.created}, {name}{credit}{told}"]
-    lines += [f"  {path}" for path in entry.paths or ()]
-    return [*lines, f"  {entry.problem}"] if entry.problem else lines
-
-
 def _call_notes(watch: Watch, call: Call) -> list[str]:
     notes = {_JOINED: call.joined, _UNSAVED: watch.unsaved}
     return [*(note for note, applies in notes.items() if applies), *call.notes]
@@ -243,7 +245,7 @@ def _links(answer: Answer) -> list[ContentBlock]:
             size=image.bytes,
         )
         for image in answer.images or ()
-        if image.path
+        if image.saved
     ]
 
 
@@ -320,69 +322,6 @@ def _notes(job: Job) -> list[str]:
             "mend it and call get_task with this task id again; nothing is charged for that."
         )
     return notes
-
-
-def _finished_text(answer: Answer) -> str:
-    images = answer.images or []
-    facts = [f"task {answer.task_id}", answer.model, f"{answer.seconds:g} s", _credits(answer)]
-    lines = [f"{_count(images)} ({', '.join(filter(None, facts))})."]
-    for image in images:
-        lines += _image_lines(image)
-    lines += answer.notes or []
-    lines.append(
-        "Tell the user the path or address: many programs do not show pictures from tools. "
-        "Describe a picture only if you can see it."
-    )
-    return "\n".join(lines)
-
-
-def _count(images: Sequence[ImageAnswer]) -> str:
-    made, saved = len(images), sum(image.path is not None for image in images)
-    if saved < made:
-        return f"EvoLink made {made}, and {saved} of them could be saved"
-    return "1 picture is ready" if made == 1 else f"{made} pictures are ready"
-
-
-def _image_lines(image: ImageAnswer) -> list[str]:
-    until = f" (until {image.url_expires_at})" if image.url_expires_at else ""
-    where = f"{image.n}. {image.path}" if image.path else f"{image.n}. NOT SAVED: {image.problem}"
-    facts = f"   {image.width}x{image.height} pixels, {image.media_type}, {image.bytes} bytes"
-    lines = [where, *([facts] if image.path else []), f"   {image.url}{until}"]
-    return [*lines, f"   {image.handle}"]
-
-
-def _unfinished_text(answer: Answer) -> str:
-    credit = _credits(answer)
-    return (
-        f"Not ready yet, and not an error: task {answer.task_id} is {answer.status} "
-        f"({answer.progress:.0f} %, {answer.seconds:g} s so far{', ' + credit if credit else ''}). "
-        f"It is paid for and goes on by itself. Call get_task with "
-        f'{{"task_id": "{answer.task_id}"}} in {answer.next_poll_seconds} s. '
-        "Do not call generate_image again for it: that would buy another picture."
-        + "".join(f" {note}" for note in answer.notes or ())
-    )
-
-
-def _failed_text(answer: Answer) -> str:
-    error = answer.error
-    assert error is not None, "only for answers that hold one"  # noqa: S101
-    task = f"Task: {answer.task_id}. " if answer.task_id else ""
-    call = (
-        f'Next call: get_task with {{"task_id": "{answer.task_id}"}}.' if answer.next_call else ""
-    )
-    retryable = "yes" if error.retryable else "no"
-    lines = (
-        error.message,
-        f"{task}Code: {error.code}. Charged: {error.charged}. Retryable: {retryable}.",
-        f"Next step: {error.next_step} {call}".rstrip(),
-        *(answer.notes or ()),
-    )
-    return "\n".join(lines)
-
-
-def _credits(answer: Answer) -> str:
-    reserved = answer.credits_reserved
-    return f"{reserved:g} credits reserved" if reserved is not None else ""
 
 
 async def _previews(pictures: Sequence[Picture], setting: PreviewSetting) -> list[ContentBlock]:

@@ -15,7 +15,6 @@ from pydantic import BaseModel
 from evolink_mcp.catalog.models import Catalogue
 from evolink_mcp.catalog.request import unknown_fields
 from evolink_mcp.errors import EvolinkError, InvalidRequest
-from evolink_mcp.jobs.job import LOCAL
 from evolink_mcp.server.answers import Answer, TaskList
 from evolink_mcp.server.app import App
 from evolink_mcp.server.arguments import (
@@ -29,8 +28,9 @@ from evolink_mcp.server.consent import with_confirm
 from evolink_mcp.server.credits import DESCRIPTION as CREDITS_DESCRIPTION
 from evolink_mcp.server.credits import SCHEMA as CREDITS_SCHEMA
 from evolink_mcp.server.credits import CreditsAnswer, get_credits
+from evolink_mcp.server.lists import read_list
 from evolink_mcp.server.models import ModelList, read_models
-from evolink_mcp.server.results import failed, list_failed, listed, states_shown_as, tasks_listed
+from evolink_mcp.server.results import failed, list_failed, states_shown_as, tasks_listed
 from evolink_mcp.server.schema import portable_schema
 from evolink_mcp.settings import NEVER, Confirm
 
@@ -149,13 +149,9 @@ async def list_tasks(arguments: Arguments, ctx: Context[App]) -> CallToolResult:
     app = ctx.request_context.lifespan_context
     try:
         status, limit = read_list_tasks(arguments)
-        journal = await app.journal()
-        states = states_shown_as(status)
-        jobs = await journal.newest(LOCAL, states=states, limit=limit)
-        spent = await journal.spent_today()
+        return tasks_listed(await read_list(app, states=states_shown_as(status), limit=limit))
     except EvolinkError as error:
-        return list_failed(error)
-    return tasks_listed(listed(jobs, spent=spent, cap=app.settings.daily_credits))
+        return list_failed(error, caller=app.caller())
 
 
 async def list_models(arguments: Arguments, ctx: Context[App]) -> CallToolResult:

@@ -91,6 +91,12 @@ def test_unknown_fields_and_statuses_are_no_obstacle() -> None:
         ("usage", {"credits_reserved": None}, "credits_reserved", None),
         ("usage", {"credits_used": 2.25}, "credits_used", 2.25),
         ("usage", 7, "credits_used", None),
+        ("usage", {"credits_used": 0}, "credits_used", 0.0),
+        ("usage", {"credits_used": -1000}, "credits_used", None),
+        ("usage", {"credits_used": math.inf}, "credits_used", None),
+        ("usage", {"credits_reserved": -0.01}, "credits_reserved", None),
+        ("usage", {"credits_reserved": "-1000"}, "credits_reserved", None),
+        ("usage", {"credits_reserved": math.nan}, "credits_reserved", None),
         ("results", None, "links", ()),
         ("results", "https://a/1.png", "links", ("https://a/1.png",)),
         ("results", ["https://a/1.png", None, 3, ""], "links", ("https://a/1.png",)),
@@ -204,6 +210,7 @@ def test_any_object_is_a_task_or_unreadable(fields: dict[str, object], named: bo
     numbers = (task.created, task.estimated_seconds, task.credits_reserved, task.credits_used)
     assert 0 <= task.progress <= 100
     assert all(number is None or math.isfinite(number) for number in numbers)
+    assert all(price is None or price >= 0 for price in numbers[2:])
     assert all(task.links) and all(isinstance(link, str) for link in task.links)  # noqa: PT018
 
 
@@ -286,10 +293,34 @@ def test_the_id_of_a_task_is_kept_whatever_else_is_missing(rest: bytes) -> None:
     assert (task.id, task.status) == ("task-unified-a", "pending")
 
 
-def test_no_more_pictures_are_taken_than_any_model_makes() -> None:
-    links = [f"https://example.com/{number}.png" for number in range(1000)]
+@pytest.mark.parametrize(("made", "taken"), [(20, 20), (64, 64), (1000, 64)])
+def test_no_more_pictures_are_taken_than_any_model_makes(made: int, taken: int) -> None:
+    links = [f"https://example.com/{number}.png" for number in range(made)]
     task = read_task(json.dumps({"id": "task-unified-a", "results": links}).encode())
-    assert len(task.links) == 16
+    assert task.links == tuple(links[:taken])
+    assert [n for n, _ in task.numbered_links] == list(range(1, taken + 1))
+
+
+A, B = "https://a/1.png", "https://b/1.png"
+
+
+NUMBERED: list[tuple[dict[str, object], tuple[tuple[int, str], ...]]] = [
+    ({"results": [None, A, "javascript:1", B, {}]}, ((2, A), (4, B))),
+    ({"results": A}, ((1, A),)),
+    ({"results": [None, ""], "result_data": [{"image_url": A}]}, ((1, A),)),
+    ({"result_data": [{}, 4, {"image_url": A}, {"image_url": None}]}, ((3, A),)),
+    ({"results": [None, "", 4]}, ()),
+]
+
+
+@pytest.mark.parametrize(("fields", "numbered"), NUMBERED)
+def test_a_link_keeps_its_number_among_evolinks_results(
+    fields: dict[str, object], numbered: tuple[tuple[int, str], ...]
+) -> None:
+    task = read_task(body(**fields))
+    assert task.numbered_links == numbered
+    assert task.links == tuple(link for _, link in numbered)
+    assert read_task(json.dumps(task.body()).encode()).numbered_links == numbered
 
 
 def test_no_link_brings_lines_or_characters_of_its_own() -> None:

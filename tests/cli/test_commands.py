@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,8 @@ from PIL import Image
 from evolink_mcp import __version__
 from evolink_mcp.cli import commands
 from tests.cli.conftest import Terminal
+
+CTRL_C, CTRL_D = b"\x03", b"\x04"
 
 
 def test_the_demo_ends_with_the_path_of_a_picture(terminal: Terminal, tmp_path: Path) -> None:
@@ -107,7 +113,74 @@ def test_files_of_ones_own_are_edited(terminal: Terminal, tmp_path: Path) -> Non
     for file in (photo, mask):
         Image.new("RGB", (64, 64), "white").save(file)
     words = ("--reference", "photo.png", "--mask", str(mask), "--output-dir", "out")
+    ended = terminal.run("generate", *words, "make it a watercolour")
+    assert ended.code == 0
+    assert "public to anyone who has their address, for 72 hours" in ended.err
+
+
+@pytest.mark.usefixtures("box")
+def test_a_folder_with_a_comma_in_its_name_is_opened_as_it_is(
+    terminal: Terminal, tmp_path: Path
+) -> None:
+    (folder := tmp_path / f"a,{os.pathsep} b").mkdir()
+    Image.new("RGB", (64, 64), "white").save(folder / "f.png")
+    words = ("--reference", f"{folder.name}/f.png", "--output-dir", "out")
     assert terminal.run("generate", *words, "make it a watercolour").code == 0
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("ok/missing.png", "no such file: {here}/ok/missing.png"),
+        ("ok", "no such file: {here}/ok"),
+        ("~nobody-of-that-name/a.png", "no such user: ~nobody-of-that-name/a.png"),
+        ("x" * 300, "File name too long: {here}/" + "x" * 300),
+    ],
+)
+@pytest.mark.parametrize("option", ["--reference", "--mask"])
+def test_a_file_that_is_not_there_is_told_before_anything_starts(
+    terminal: Terminal, tmp_path: Path, option: str, given: str, said: str
+) -> None:
+    (tmp_path / "ok").mkdir()
+    ended = terminal.run("generate", option, given, "--output-dir", "out", "a fox")
+    told = said.format(here=tmp_path)
+    assert (ended.code, ended.last_line) == (2, f"Error: Invalid value for {option}: {told}")
+
+
+def test_other_addresses_are_for_the_server_to_judge(terminal: Terminal) -> None:
+    for given in ("data:image/png;base64,AAAA", "evolink://tasks/none/images/1"):
+        ended = terminal.run("demo", "--reference", given, "a fox")
+        assert ended.code == 1
+        assert ended.last_line.startswith("evolink-mcp: image_urls[0]: ")
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("all", "'all' stands for a list of models; name one"),
+        ("gpt-imag-2", "did you mean gpt-image-2? To buy from gpt-imag-2 all the same: "),
+        ("GPT-Image-2", "did you mean gpt-image-2? "),
+        ("gemini-2.5-flash-image", "did you mean nano-banana-beta? "),
+    ],
+)
+@pytest.mark.parametrize("option", [("--model",), ("--set", "model")])
+def test_a_model_that_is_none_is_not_bought_from(
+    terminal: Terminal, option: tuple[str, ...], model: str, said: str
+) -> None:
+    *first, last = option
+    ended = terminal.run("demo", *first, f"{last}={model}", "a fox")
+    assert ended.code == 2
+    assert ended.last_line.startswith(f"Error: Invalid value for --model: {said}")
+
+
+def test_a_model_that_no_table_knows_is_taken_if_it_is_like_none_or_named_by_the_operator(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVOLINK_MODELS", "gpt-4o-image,gpt-imag-2")
+    for model in ("quite-another", "gpt-imag-2"):
+        ended = terminal.run("demo", "-m", model, "a fox")
+        assert ended.code == 1
+        assert f"not use the model '{model}'" in ended.last_line  # says EvoLink
 
 
 def test_any_model_is_taken_by_its_name_and_with_its_own_fields(
@@ -125,6 +198,71 @@ def test_a_further_field_without_name_or_value_is_refused(terminal: Terminal, wo
         2,
         f"Error: Invalid value for --set: '{word}' is no NAME=VALUE",
     )
+
+
+@pytest.mark.parametrize("whole_first", [True, False])
+def test_a_field_is_given_as_a_whole_or_in_parts(terminal: Terminal, *, whole_first: bool) -> None:
+    given = ["--set", 'model_params={"a":1}', "--set", "model_params.speed=draft"]
+    ended = terminal.run("demo", *(given if whole_first else [*given[2:], *given[:2]]), "a fox")
+    assert (ended.code, ended.last_line) == (
+        2,
+        "Error: Invalid value for --set: model_params is given as a whole and in parts",
+    )
+
+
+@pytest.mark.usefixtures("box")
+def test_without_a_terminal_nothing_is_bought_that_needs_a_yes(
+    terminal: Terminal, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EVOLINK_CONFIRM", "always")
+    with Path(os.devnull).open(encoding="utf-8") as nobody:
+        monkeypatch.setattr("sys.stdin", nobody)
+        ended = terminal.run("generate", "--output-dir", "out", "a red fox")
+    assert (ended.code, ended.out) == (1, "")
+    assert ended.last_line.startswith("evolink-mcp: Not bought. Nobody is asked with EVOLINK_CONF")
+    assert "Tell the user" not in ended.err
+    assert not list(tmp_path.glob("out/*.png"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo-terminals of this kind")
+@pytest.mark.usefixtures("box")
+@pytest.mark.parametrize(
+    ("typed", "code", "last_line"),
+    [
+        (CTRL_C, 130, ""),
+        (CTRL_D, 1, "evolink-mcp: Not bought. No credits were spent."),
+        (b"n\n", 1, "evolink-mcp: Not bought. No credits were spent."),
+    ],
+)
+def test_whoever_is_asked_may_leave_at_once_and_has_bought_nothing(
+    terminal: Terminal, tmp_path: Path, typed: bytes, code: int, last_line: str
+) -> None:
+    keyboard, line = os.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "evolink_mcp", "generate", "--output-dir", "out", "a red fox"],
+        env={**os.environ, "EVOLINK_CONFIRM": "always"},
+        stdin=line,
+        stderr=subprocess.PIPE,
+    ) as program:
+        try:
+            assert program.stderr is not None
+            asked = b""
+            while not asked.endswith(b"[y/N]: "):
+                asked += program.stderr.read(1) or pytest.fail(asked.decode())
+            if typed == CTRL_C:  # the program is in no session of this terminal
+                program.send_signal(signal.SIGINT)
+            else:
+                os.write(keyboard, typed)
+            assert program.wait(20) == code
+            said = program.stderr.read().decode()
+        finally:
+            program.kill()
+            os.close(keyboard)
+            os.close(line)
+    assert "Traceback" not in said
+    assert said.strip() == last_line
+    assert not list((tmp_path / "out").glob("*.png"))
+    assert "Spent or reserved today: 0 credits" in terminal.run("tasks").out
 
 
 @pytest.mark.usefixtures("box")

@@ -11,7 +11,7 @@ from rich.console import Console
 from evolink_mcp.cli.host import _next_call, answer_in
 from evolink_mcp.cli.show import drawn_progress
 from evolink_mcp.errors import EvolinkError
-from evolink_mcp.server.answers import Answer, NextCall, NextCallArguments, Status
+from evolink_mcp.server.answers import Answer, Failure, NextCall, NextCallArguments, Status
 
 FORM = {"type": "object", "properties": {"buy": {"type": "boolean"}}}
 
@@ -36,7 +36,15 @@ async def test_anything_else_gets_a_line_a_message() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "action"), [("y\n", "accept"), ("n\n", "decline"), ("\n", "decline")]
+    ("typed", "action"),
+    [
+        ("y\n", "accept"),
+        (" Yes\n", "accept"),
+        ("n\n", "decline"),
+        ("yen\n", "decline"),
+        ("\n", "decline"),
+        ("", "decline"),
+    ],
 )
 async def test_a_person_is_asked_before_money_is_spent(
     typed: str, action: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
@@ -49,7 +57,7 @@ async def test_a_person_is_asked_before_money_is_spent(
         answer = await bar.ask(None, form)
         assert answer.action == action
         assert answer.content == ({"buy": True} if action == "accept" else None)
-        assert "Buy?" in capsys.readouterr().err
+        assert capsys.readouterr().err == ("Buy? [y/N]: " if typed else "Buy? [y/N]: \n")
 
 
 async def test_nobody_at_the_terminal_means_no(
@@ -60,6 +68,27 @@ async def test_nobody_at_the_terminal_means_no(
     with drawn_progress(Console(file=StringIO())) as bar:
         assert (await bar.ask(None, form)).action == "decline"
     assert capsys.readouterr().err == "Buy?\nNobody is at the terminal to answer.\n"
+
+
+def test_a_person_who_was_asked_is_not_told_what_a_model_would_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told = Failure(
+        code="declined",
+        message="The program ...",
+        next_step="Tell the user ...",
+        retryable=False,
+        charged="no",
+    )
+    answer = Answer(status="failed", error=told).model_dump(mode="json")
+    keyboard = StringIO()
+    monkeypatch.setattr("sys.stdin", keyboard)
+    for is_terminal, said in [(True, "No credits were spent."), (False, "EVOLINK_CONFIRM=never")]:
+        monkeypatch.setattr(keyboard, "isatty", lambda answer=is_terminal: answer)
+        with pytest.raises(EvolinkError, match="Not bought") as raised:
+            answer_in(CallToolResult(content=[], structured_content=answer, is_error=True))
+        assert said in raised.value.next_step
+        assert "user" not in raised.value.next_step
 
 
 def test_a_result_that_explains_nothing_is_passed_on() -> None:

@@ -14,47 +14,62 @@ import pytest
 from anyio import to_thread
 
 from evolink_mcp.sandbox import Sandbox, serve
+from tests.conformance.serving import serve_sandboxed
 
 pytestmark = pytest.mark.inspector
 
+Words = tuple[str, ...]
+
 
 @pytest.fixture
-async def sandbox_url() -> AsyncIterator[str]:
+async def over_stdio(tmp_path: Path) -> AsyncIterator[Words]:
+    """What the Inspector is told to start our server itself."""
     async with serve(Sandbox(speed=100)) as url:
-        yield url
+        settings = {
+            "EVOLINK_BASE_URL": url,
+            "EVOLINK_API_KEY": "sk-sandbox",
+            "EVOLINK_OUTPUT_DIR": str(tmp_path),
+            "EVOLINK_DATA_DIR": str(tmp_path / "data"),
+        }
+        given = [word for name, value in settings.items() for word in ("-e", f"{name}={value}")]
+        yield (*given, sys.executable, "-m", "evolink_mcp")
+
+
+@pytest.fixture
+async def over_http(tmp_path: Path) -> AsyncIterator[Words]:
+    """What the Inspector is told to find our server, which runs."""
+    async with serve_sandboxed(tmp_path) as url:
+        yield ("--transport", "http", "--server-url", url)
+
+
+@pytest.fixture(params=["over_stdio", "over_http"])
+def server(request: pytest.FixtureRequest) -> Words:
+    chosen: Words = request.getfixturevalue(request.param)
+    return chosen
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-async def test_the_tools_are_listed(sandbox_url: str, tmp_path: Path, era: str) -> None:
+async def test_the_tools_are_listed(server: Words, era: str) -> None:
     words = ("--method", "tools/list", "--protocol-era", era, "--strict")
-    listed = await to_thread.run_sync(inspect, sandbox_url, tmp_path, words)
+    listed = await to_thread.run_sync(inspect, (*server, *words))
     assert [tool["name"] for tool in listed["tools"]] == [
-        *("generate_image", "get_task", "list_tasks")
+        *("generate_image", "get_task", "list_tasks", "list_models", "get_credits")
     ]
 
 
 @pytest.mark.parametrize("era", ["legacy", "modern"])
-async def test_a_picture_is_made(sandbox_url: str, tmp_path: Path, era: str) -> None:
+async def test_pictures_are_made(server: Words, tmp_path: Path, era: str) -> None:
     call = ("--method", "tools/call", "--tool-name", "generate_image", "--protocol-era", era)
     arguments = ("--tool-arg", "prompt=a red fox", "--tool-arg", "n=2", "--tool-arg", "size=3:2")
-    result = await to_thread.run_sync(inspect, sandbox_url, tmp_path, (*call, *arguments))
+    result = await to_thread.run_sync(inspect, (*server, *call, *arguments))
     assert result["structuredContent"]["status"] == "completed"
-    paths = [image["path"] for image in result["structuredContent"]["images"]]
-    assert sorted(paths) == sorted(map(str, tmp_path.glob("*.png")))
-    assert len(paths) == 2
+    assert len(result["structuredContent"]["images"]) == 2
+    assert len(list(tmp_path.glob("*.png"))) == 2
 
 
-def inspect(url: str, folder: Path, words: tuple[str, ...]) -> dict[str, Any]:
-    """Run the Inspector against our server and return what it printed."""
-    settings = {
-        "EVOLINK_BASE_URL": url,
-        "EVOLINK_API_KEY": "sk-sandbox",
-        "EVOLINK_OUTPUT_DIR": str(folder),
-        "EVOLINK_DATA_DIR": str(folder / "data"),
-    }
-    given = [word for name, value in settings.items() for word in ("-e", f"{name}={value}")]
-    server = (sys.executable, "-m", "evolink_mcp")
-    command = [os.environ["INSPECTOR"], "--cli", *given, *server, *words]
+def inspect(words: Words) -> dict[str, Any]:
+    """Run the Inspector and return what it printed."""
+    command = [os.environ["INSPECTOR"], "--cli", *words]
     run = subprocess.run(command, capture_output=True, check=True, timeout=60)
     printed: dict[str, Any] = json.loads(run.stdout)
     return printed

@@ -6,11 +6,13 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime
+from functools import cache
 from io import BytesIO
 from pathlib import Path
 from typing import NoReturn, Self
 
 import anyio
+import anyio.abc
 import httpx2 as httpx
 import pytest
 from PIL import Image
@@ -22,6 +24,7 @@ from evolink_mcp.api.wire import Task
 from evolink_mcp.errors import SettingInvalid
 from evolink_mcp.jobs.collect import ROOM_NEEDED, all_on_disk, collect, prepare_folder
 from evolink_mcp.jobs.job import Job, JobId, Picture
+from tests.api.wires import http_answer, listening
 from tests.jobs.shop import Shop
 from tests.jobs.test_pictures import png_of
 from tests.sandbox.desk import BASE_URL, Clock, picture
@@ -67,6 +70,7 @@ async def listed(folder: Path) -> list[str]:
     return sorted([path.name async for path in anyio.Path(folder).iterdir()])
 
 
+@cache
 def big(form: str = "PNG") -> bytes:
     stream = BytesIO()
     Image.effect_noise((200, 200), 90).convert("RGB").save(stream, form)
@@ -122,11 +126,8 @@ async def test_pictures_are_saved_under_names_of_ours(
         (204, "no picture (type: unknown)"),
         (b"<!doctype html><title>No</title>", "no picture (type: html)"),
         (b'{"error": "no"}', "no picture (type: text)"),
+        (b"no such key", "no picture (type: text)"),
         (b"", "no picture"),
-        (big()[: len(big()) // 2], "cut off or broken"),
-        (big("JPEG")[: len(big("JPEG")) // 2], "cut off or broken"),
-        (png_of(9_000, 9_000), "pixels"),
-        (png_of(30_000, 30_000), "pixels"),
     ],
 )
 async def test_what_is_no_picture_is_told_and_not_saved(
@@ -139,6 +140,154 @@ async def test_what_is_no_picture_is_told_and_not_saved(
     assert problem in bad.problem
     assert not await all_on_disk([bad, good])
     assert await listed(tmp_path) == ["task-unified-1-2.png"]
+
+
+@pytest.mark.parametrize(
+    ("content", "ending", "media_type", "size"),
+    [
+        (picture("AVIF"), "avif", "image/avif", (48, 32)),
+        (picture("TIFF"), "tiff", "image/tiff", (48, 32)),
+        (picture("BMP"), "bmp", "image/bmp", (48, 32)),
+        (b"\x00\x00\x00\x18ftypheic" + bytes(9), "heic", "image/heic", (0, 0)),
+        (b"<svg/>", "svg", "image/svg+xml", (0, 0)),
+        (b"PK\x03\x04" + bytes(9), "zip", "application/zip", (0, 0)),
+        (bytes(9), "bin", "application/octet-stream", (0, 0)),
+        (png_of(30_000, 30_000), "png", "image/png", (30_000, 30_000)),
+    ],
+)
+async def test_what_was_paid_for_is_saved_whatever_it_is(
+    host: Host,
+    downloads: Downloads,
+    tmp_path: Path,
+    content: bytes,
+    ending: str,
+    media_type: str,
+    size: tuple[int, int],
+) -> None:
+    host.files = {"/1": content}
+    (found,) = await collect(JOB, task=completed("/1"), downloads=downloads, folder=tmp_path)
+    assert (found.media_type, (found.width, found.height)) == (media_type, size)
+    assert (found.problem, found.size) == ("", len(content))
+    assert await listed(tmp_path) == [f"task-unified-1-1.{ending}"]
+    assert await anyio.Path(str(found.path)).read_bytes() == content
+
+
+async def test_a_jpeg_that_lacks_its_end_is_saved_with_one(
+    host: Host, downloads: Downloads, tmp_path: Path
+) -> None:
+    host.files = {"/1": big("JPEG")[:-2]}
+    (found,) = await collect(JOB, task=completed("/1"), downloads=downloads, folder=tmp_path)
+    assert (found.problem, found.size) == ("", len(big("JPEG")))
+    assert await anyio.Path(str(found.path)).read_bytes() == big("JPEG")
+
+
+class Looks:
+    """One picture that is looked at again and again."""
+
+    def __init__(self, host: Host, downloads: Downloads, folder: Path) -> None:
+        self._host, self._downloads, self._folder = host, downloads, folder
+        self._job = JOB
+
+    async def look(self, content: bytes | int) -> Picture:
+        self._host.files = {"/1": content}
+        (found,) = await collect(
+            self._job, task=completed("/1"), downloads=self._downloads, folder=self._folder
+        )
+        self._job = Job(id=JobId("run_1"), pictures=(found,))
+        return found
+
+
+@pytest.fixture
+def looks(host: Host, downloads: Downloads, tmp_path: Path) -> Looks:
+    return Looks(host, downloads, tmp_path)
+
+
+def part(share: float) -> bytes:
+    return big()[: int(len(big()) * share)]
+
+
+DAMAGED = "task-unified-1-1.damaged.png"
+
+
+async def test_a_damaged_picture_is_laid_aside_until_it_comes_whole(
+    looks: Looks, tmp_path: Path
+) -> None:
+    damaged = await looks.look(part(0.5))
+    assert (damaged.path, "cut off or broken" in damaged.problem) == (None, True)
+    assert DAMAGED in damaged.problem
+    assert await listed(tmp_path) == [DAMAGED]
+    whole = await looks.look(big())
+    assert (whole.problem, await all_on_disk([whole])) == ("", True)
+    assert await listed(tmp_path) == ["task-unified-1-1.png"]
+
+
+async def test_of_damaged_pictures_the_longest_is_kept(looks: Looks, tmp_path: Path) -> None:
+    for share in (0.5, 0.75, 0.25):
+        assert (await looks.look(part(share))).path is None
+    assert await anyio.Path(tmp_path / DAMAGED).read_bytes() == part(0.75)
+
+
+@pytest.mark.parametrize("status", [403, 404, 410])
+async def test_a_damaged_picture_is_all_there_is_once_its_link_is_dead(
+    looks: Looks, host: Host, tmp_path: Path, status: int
+) -> None:
+    await looks.look(part(0.5))
+    kept = await looks.look(status)
+    assert (kept.path, kept.problem, kept.expires_at) == (tmp_path / DAMAGED, "", None)
+    assert (kept.media_type, kept.width, kept.size) == ("image/png", 200, len(part(0.5)))
+    host.asked = []
+    assert await looks.look(status) == kept
+    assert host.asked == []
+
+
+@pytest.mark.parametrize("content", [500, b"<html>"])
+async def test_a_damaged_picture_is_named_while_its_link_may_work_again(
+    looks: Looks, content: bytes | int
+) -> None:
+    await looks.look(part(0.5))
+    found = await looks.look(content)
+    assert found.path is None
+    assert found.problem.endswith(f" A damaged one is kept as {DAMAGED}.")
+
+
+async def test_a_damaged_picture_that_cannot_be_read_or_removed_does_no_harm(
+    looks: Looks, tmp_path: Path
+) -> None:
+    await anyio.Path(tmp_path / DAMAGED).mkdir()
+    found = await looks.look(403)
+    assert (found.path, "has expired" in found.problem) == (None, True)
+    assert (await looks.look(big())).problem == ""
+
+
+async def test_a_transfer_that_breaks_off_is_repeated_and_nothing_of_it_kept(
+    tmp_path: Path,
+) -> None:
+    async def answer(stream: anyio.abc.ByteStream) -> None:
+        await stream.send(http_answer(picture("TIFF"), length=len(picture("TIFF")) + 1))
+
+    network = Network(transport=None, tls=False, sleep=Clock().sleep)
+    with anyio.fail_after(20):
+        async with listening(answer) as server, open_downloads(server.url, network) as downloads:
+            task = Task(id="task-unified-1", status="completed", results=(f"{server.url}/1",))
+            (found,) = await collect(JOB, task=task, downloads=downloads, folder=tmp_path)
+    assert (found.path, server.count) == (None, 3)
+    assert "the connection failed" in found.problem
+    assert await listed(tmp_path) == []
+
+
+async def test_a_picture_keeps_its_number_among_those_that_have_no_link(
+    host: Host, downloads: Downloads, tmp_path: Path
+) -> None:
+    host.files = {"/2": picture(), "/4": picture()}
+    links = [None, f"{BASE_URL}/2", "javascript:1", f"{BASE_URL}/4"]
+    task = Task.model_validate({"id": "task-unified-1", "status": "completed", "results": links})
+    found = await collect(JOB, task=task, downloads=downloads, folder=tmp_path)
+    assert [picture.n for picture in found] == [2, 4]
+    assert await listed(tmp_path) == ["task-unified-1-2.png", "task-unified-1-4.png"]
+    host.asked = []
+    job = Job(id=JobId("run_1"), pictures=found)
+    assert await collect(job, task=task, downloads=downloads, folder=tmp_path) == found
+    assert host.asked == []
 
 
 async def test_a_file_beyond_the_limit_is_not_saved(

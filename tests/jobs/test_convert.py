@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+import zlib
 from contextlib import nullcontext, suppress
 from io import BytesIO
 
@@ -73,7 +74,7 @@ def problem_of(content: bytes, rule: Limits, *, kind: Kind = "reference") -> Pro
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
-def test_what_fits_is_not_touched(kind: str) -> None:
+def test_what_fits_and_tells_nothing_is_not_touched(kind: str) -> None:
     content = plain(kind)
     fitted = fit(content, WEB)
     assert fitted == Fitted(
@@ -185,7 +186,7 @@ def photo(kind: str, *, orientation: int = 6) -> bytes:
     told = PngInfo()
     told.add_text("Comment", SECRET.decode())
     how: dict[str, object] = {"exif": exif.tobytes()}
-    if kind == "JPEG":
+    if kind in {"JPEG", "GIF"}:
         how |= {"comment": SECRET, "xmp": SECRET}
     elif kind == "PNG":
         how |= {"pnginfo": told}
@@ -221,6 +222,52 @@ def test_a_photo_of_a_phone_is_turned_upright_and_tells_nothing_but_itself() -> 
     assert not read(fitted).getexif()
 
 
+REMOVED = "metadata such as place and camera removed"
+
+
+def pixels(content: bytes) -> bytes:
+    with Image.open(BytesIO(content)) as image:
+        return image.convert("RGBA").tobytes()
+
+
+@pytest.mark.parametrize("role", ["reference", "mask"])
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
+def test_what_fits_is_sent_as_it_is_but_tells_nothing_but_itself(
+    kind: str, orientation: int, role: Kind
+) -> None:
+    content = photo(kind, orientation=orientation)
+    fitted = fit(content, Limits(), kind=role)
+    assert SECRET not in fitted.content
+    assert fitted.changes == (REMOVED,)
+    assert pixels(fitted.content) == pixels(content)
+    kept = {} if orientation == 1 or kind == "GIF" else {0x0112: orientation}
+    assert dict(read(fitted).getexif()) == kept
+    assert fit(fitted.content, Limits(), kind=role).changes == ()
+
+
+def test_what_is_left_out_after_a_picture_and_in_it_is_both_said() -> None:
+    fitted = fit(photo("JPEG") + SECRET, WEB)
+    assert SECRET not in fitted.content
+    left_out = f"left out {len(SECRET)} bytes after the end of the picture"
+    assert fitted.changes == (left_out, REMOVED)
+
+
+def test_a_picture_that_is_too_large_by_its_metadata_alone_keeps_its_pixels() -> None:
+    content = written(Image.new("RGB", (48, 32), "teal"), "JPEG", comment=bytes(9000))
+    fitted = fit(content, Limits(max_bytes=9000))
+    assert fitted.changes == (REMOVED,)
+    assert fitted.content == plain("JPEG")
+
+
+def test_a_picture_that_is_built_in_an_unknown_way_is_written_anew() -> None:
+    odd = b"\x00\x00\x00\x12CgBI" + SECRET + zlib.crc32(b"CgBI" + SECRET).to_bytes(4, "big")
+    content = plain("PNG")
+    fitted = fit(content[:33] + odd + content[33:], WEB)
+    assert SECRET not in fitted.content
+    assert fitted.changes == ("saved anew as PNG, without its metadata",)
+
+
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "GIF"])
 def test_what_lies_after_a_picture_is_left_out(kind: str) -> None:
     content = plain(kind)
@@ -232,9 +279,9 @@ def test_what_lies_after_a_picture_is_left_out(kind: str) -> None:
 def test_the_second_picture_of_a_photo_is_left_out() -> None:
     content = written(Image.new("RGB", (48, 32)), "MPO", **MOVING)
     fitted = fit(content, WEB)
-    assert content.startswith(fitted.content)
-    assert len(fitted.content) < len(content)
-    assert len(fitted.changes) == 1
+    assert fitted.content == written(Image.new("RGB", (48, 32)), "JPEG")
+    assert len(fitted.changes) == 2
+    assert fitted.changes[1] == REMOVED  # a table of both pictures
     reduced = fit(content, Limits(max_side=20))
     assert reduced.changes == ("reduced from 48x32 to 20x13 pixels",)
 

@@ -11,6 +11,7 @@ import anyio
 import anyio.lowlevel
 import httpx2 as httpx
 import pytest
+from PIL import Image
 
 from evolink_mcp.api.egress import Downloads, open_downloads
 from evolink_mcp.api.files import connect_files
@@ -26,7 +27,7 @@ from evolink_mcp.jobs.local import OpenedFolders
 from evolink_mcp.jobs.references import check_references
 from evolink_mcp.jobs.uploads import Uploads
 from tests.jobs.records import FOX, admitted, new_job, open_record, submitted
-from tests.jobs.test_convert import MOVING, clear, plain, written
+from tests.jobs.test_convert import MOVING, REMOVED, SECRET, clear, photo, plain, written
 from tests.jobs.test_local import CANARY, Tree, good_png, plant, secret_png
 from tests.jobs.test_pictures import png_of
 from tests.sandbox.desk import BASE_URL, Clock
@@ -184,6 +185,19 @@ async def test_what_was_done_to_a_file_is_said(desk: Desk) -> None:
         "image_urls[2]: converted from BMP to JPEG, reduced from 64x64 to 32x32 pixels.",
         PUBLIC_NOTE,
     )
+
+
+async def test_what_a_photo_or_a_mask_tells_of_its_maker_does_not_leave(desk: Desk) -> None:
+    a, b = desk.put("a.png", photo("PNG")), desk.put("b.jpg", photo("JPEG"))
+    resolved = await desk.resolve(a, b, mask=a)
+    assert resolved.notes == (
+        f"image_urls[0]: {REMOVED}.",
+        f"image_urls[1]: {REMOVED}.",
+        f"mask_url: {REMOVED}.",
+        PUBLIC_NOTE,
+    )
+    assert len(desk.wire.requests) == 2
+    assert SECRET not in desk.wire.sent
 
 
 async def test_it_is_known_what_will_be_public_before_it_is(desk: Desk) -> None:
@@ -488,9 +502,20 @@ async def test_the_corpus_would_notice_a_leak(targets: Desk) -> None:
     """What it watches is what an upload goes through, and its secrets are fit to be sent."""
     opened = OpenedFolders((targets.tree.base / "outside",))
     inputs = Inputs(folders=opened, journal=targets.journal, uploads=targets.inputs.uploads)
-    secret = str(targets.tree.base / "outside/secret.png")
-    await (await inputs.prepare([secret], limits=LIMITS)).publish()
+    secret = targets.tree.base / "outside/secret.png"
+    await (await inputs.prepare([str(secret)], limits=LIMITS)).publish()
+    assert len(targets.wire.requests) == 1
+    assert CANARY not in targets.wire.sent  # which is in a comment
+    secret.write_bytes(showing(CANARY))
+    await (await inputs.prepare([str(secret)], limits=LIMITS)).publish()
     assert CANARY in targets.wire.sent
+
+
+def showing(secret: bytes) -> bytes:
+    """Make a picture with a secret in its pixels, where nobody can take it out."""
+    image = Image.frombytes("P", (64, 64), secret.ljust(64 * 64))
+    image.putpalette(bytes(range(256)) * 3)
+    return written(image, "PNG", compress_level=0)
 
 
 def test_the_corpus_is_large_and_says_nothing_twice() -> None:

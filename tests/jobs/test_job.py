@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import math
 import re
 
 import anyio
@@ -79,16 +80,23 @@ async def test_a_first_look_ends_with_the_first_news_or_the_end_or_the_time() ->
         await Watch(watch.job, 0.0, ended=True).first_look(60.0)
 
 
-def a_task(status: str, *, made: int = 0, used: float | None = None) -> Task:
-    """Return a reading of a task for which 10 credits are reserved."""
+def a_task(
+    status: str, *, made: int = 0, used: float | None = None, reserved: float = 10.0
+) -> Task:
+    """Return a reading of a task."""
     return Task.model_validate(
         {
             "id": "task-unified-1",
             "status": status,
             "results": [f"https://a/{n}" for n in range(made)],
-            "usage": {"credits_reserved": 10.0, "credits_used": used},
+            "usage": {"credits_reserved": reserved, "credits_used": used},
         }
     )
+
+
+def forced(**credits_: float) -> Task:
+    """Return a reading that no check has seen."""
+    return a_task("completed").model_copy(update=credits_)
 
 
 EXPECTED = 3.0
@@ -114,6 +122,13 @@ EXPECTED = 3.0
         ("expired", a_task("completed", made=2), 5.0),
         ("failed", a_task("failed"), 0.0),
         ("failed", a_task("failed", used=4.0), 0.0),
+        ("collected", a_task("completed", made=4, used=-1000.0), 10.0),
+        ("collected", a_task("completed", made=4, used=math.inf), 10.0),
+        ("processing", a_task("processing", reserved=-1000.0), EXPECTED),
+        ("processing", a_task("processing", reserved=math.nan), EXPECTED),
+        ("collected", forced(credits_reserved=10.0, credits_used=-1000.0), 0.0),
+        ("collected", forced(credits_reserved=-1000.0), 0.0),
+        ("collected", forced(credits_reserved=math.nan), 0.0),
     ],
 )
 def test_what_counts_for_a_job_is_what_evolink_told(
@@ -122,6 +137,10 @@ def test_what_counts_for_a_job_is_what_evolink_told(
     four = ImageRequest(model="gpt-4o-image", prompt="a fox", n=4)
     job = Job(id=JobId("run_1"), request=four, booked=EXPECTED, state=state, task=task)
     assert settled(job).booked == booked
+
+
+def test_what_was_booked_below_nothing_counts_as_nothing() -> None:
+    assert settled(Job(id=JobId("run_1"), booked=-1000.0)).booked == 0.0
 
 
 def test_a_task_that_was_bought_elsewhere_counts_with_what_is_reserved() -> None:

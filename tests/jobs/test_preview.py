@@ -25,7 +25,8 @@ def noise(width: int, height: int) -> Image.Image:
     return Image.frombytes("RGB", (width, height), content)
 
 
-def opened(preview: Preview) -> Image.Image:
+def opened(preview: Preview | None) -> Image.Image:
+    assert preview is not None
     with Image.open(BytesIO(base64.b64decode(preview.base64, validate=True))) as image:
         image.load()
         assert f"image/{str(image.format).lower()}" == preview.media_type
@@ -48,6 +49,7 @@ def test_all_previews_of_an_answer_fit_even_of_noise(tmp_path: Path, pictures: i
     path = saved(noise(1536, 1536), tmp_path)
     share = BASE64_BUDGET // pictures
     preview = reduced(path, share=share)
+    assert preview is not None
     assert len(preview.base64) <= share
     assert min(opened(preview).size) > 200
 
@@ -55,6 +57,7 @@ def test_all_previews_of_an_answer_fit_even_of_noise(tmp_path: Path, pictures: i
 @pytest.mark.parametrize("share", [5000, 1000, 300, 150])
 def test_a_small_share_makes_a_small_picture(tmp_path: Path, share: int) -> None:
     preview = reduced(saved(noise(300, 200), tmp_path), share=share)
+    assert preview is not None
     assert len(preview.base64) <= share
 
 
@@ -93,6 +96,7 @@ def test_the_whole_picture_is_shown_where_it_fits(tmp_path: Path) -> None:
     path.write_bytes(picture("JPEG"))
     share = -(-len(picture("JPEG")) // 3) * 4
     preview = whole(path, media_type="image/jpeg", share=share)
+    assert preview is not None
     assert base64.b64decode(preview.base64) == picture("JPEG")
     assert (preview.media_type, len(preview.base64) <= share) == ("image/jpeg", True)
 
@@ -100,22 +104,71 @@ def test_the_whole_picture_is_shown_where_it_fits(tmp_path: Path) -> None:
 def test_a_picture_that_does_not_fit_whole_is_reduced(tmp_path: Path) -> None:
     path = saved(noise(600, 600), tmp_path)
     preview = whole(path, media_type="image/png", share=BASE64_BUDGET)
+    assert preview is not None
     assert preview.media_type == "image/webp"
     assert len(preview.base64) <= BASE64_BUDGET
 
 
 @pytest.mark.parametrize(
-    "content", [b"", b"<html>", picture("PNG")[:60], png_of(20_000, 20_000), png_of(10_000, 10_000)]
+    ("form", "media_type"),
+    [("AVIF", "image/avif"), ("TIFF", "image/tiff"), ("BMP", "image/bmp")],
 )
-def test_a_file_that_is_no_picture_any_more_is_an_os_error(tmp_path: Path, content: bytes) -> None:
+def test_what_hosts_do_not_show_is_shown_as_a_webp(
+    tmp_path: Path, form: str, media_type: str
+) -> None:
+    path = tmp_path / "1"
+    path.write_bytes(picture(form))
+    for preview in (
+        reduced(path, share=BASE64_BUDGET),
+        whole(path, media_type=media_type, share=BASE64_BUDGET),
+    ):
+        assert opened(preview).format == "WEBP"
+
+
+EPS = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"<svg/>",
+        b"PK\x03\x04",
+        EPS,
+        picture("PNG")[:60],
+        picture("JPEG")[:-2],
+        png_of(20_000, 20_000),
+        png_of(10_000, 10_000),
+    ],
+)
+def test_what_cannot_be_opened_goes_without_a_preview(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "1.png"
     path.write_bytes(content)
-    with pytest.raises(OSError, match="cannot be read any more"):
-        reduced(path, share=BASE64_BUDGET)
+    assert reduced(path, share=BASE64_BUDGET) is None
+    assert whole(path, media_type="image/png", share=BASE64_BUDGET) is None
+
+
+def test_too_many_pixels_are_not_decoded_where_warnings_are_only_told(tmp_path: Path) -> None:
+    path = tmp_path / "1.png"
+    path.write_bytes(png_of(10_000, 10_000))
+    with pytest.warns(Image.DecompressionBombWarning):
+        assert reduced(path, share=BASE64_BUDGET) is None
+
+
+@pytest.mark.parametrize("failure", [MemoryError, RuntimeError])
+def test_whatever_a_reader_raises_leaves_the_preview_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: type[Exception]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise failure
+
+    path = saved(noise(8, 8), tmp_path)
+    monkeypatch.setattr(Image, "open", fail)
+    assert reduced(path, share=BASE64_BUDGET) is None
 
 
 def test_a_file_that_is_gone_is_an_os_error(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="any more"):
+    with pytest.raises(FileNotFoundError):
         reduced(tmp_path / "1.png", share=BASE64_BUDGET)
     with pytest.raises(FileNotFoundError):
         whole(tmp_path / "1.png", media_type="image/png", share=BASE64_BUDGET)

@@ -148,7 +148,7 @@ errors = st.builds(
     retryable=st.booleans(),
     charged=charges,
 )
-numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
+numbers = st.none() | st.floats(min_value=0, allow_nan=False, allow_infinity=False)
 
 
 @given(

@@ -3,7 +3,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -36,6 +36,7 @@ class Host:
     errors: list[EvolinkError] = field(default_factory=list[EvolinkError])
     sent: list[tuple[bytes, str, str]] = field(default_factory=list[tuple[bytes, str, str]])
     zone: timezone | None = UTC
+    lives: timedelta = timedelta(hours=72)
 
     async def upload(self, content: bytes, *, name: str, media_type: str) -> Answered:
         self.sent.append((content, name, media_type))
@@ -45,7 +46,7 @@ class Host:
         await anyio.lowlevel.checkpoint()
         if self.errors:
             raise self.errors.pop()
-        ends = datetime.fromtimestamp(self.clock.now, self.zone) + timedelta(hours=72)
+        ends = datetime.fromtimestamp(self.clock.now, self.zone) + self.lives
         return Answered(url, ends if self.tells else None)
 
 
@@ -97,6 +98,45 @@ async def test_a_time_without_a_zone_is_taken_for_utc(host: Host) -> None:
     async with open_uploads(host) as uploads:
         upload = await uploads.url_of(FOX, media_type="image/png")
     assert upload.expires_at.tzinfo is UTC
+
+
+@pytest.mark.parametrize("days", [4, 30, 365_000])
+async def test_an_upload_lives_no_longer_than_any_other(host: Host, days: int) -> None:
+    host.lives = timedelta(days=days)
+    ends = datetime.fromtimestamp(host.clock.now, UTC) + timedelta(hours=72)
+    async with open_uploads(host) as uploads:
+        assert (await uploads.url_of(FOX, media_type="image/png")).expires_at == ends
+        host.clock.now += 71 * HOUR
+        assert not (await uploads.url_of(FOX, media_type="image/png")).fresh
+        host.clock.now += 1
+        assert (await uploads.url_of(FOX, media_type="image/png")).fresh
+
+
+@pytest.mark.parametrize("hours", [0, -1, -17_000_000])
+async def test_an_upload_that_is_told_to_be_over_is_used_once(host: Host, hours: int) -> None:
+    host.lives = timedelta(hours=hours)
+    async with open_uploads(host) as uploads:
+        for number in (1, 2):
+            upload = await uploads.url_of(FOX, media_type="image/png")
+            assert upload.url == f"https://files.example.com/{number}"
+            assert upload.fresh
+        assert await rows(uploads) == 0
+
+
+async def test_an_upload_that_evolink_cannot_read_is_forgotten(host: Host, tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    async with (
+        open_uploads(host, path) as uploads,
+        open_uploads(host, path, origin="https://other.example") as others,
+    ):
+        dead = await uploads.url_of(FOX, media_type="image/png")
+        other = await uploads.url_of(OWL, media_type="image/png")
+        await others.forget(dead.url)
+        await uploads.forget("https://files.example.com/unknown")
+        assert await uploads.url_of(FOX, media_type="image/png") == replace(dead, fresh=False)
+        await uploads.forget(dead.url)
+        assert (await uploads.url_of(FOX, media_type="image/png")).fresh
+        assert await uploads.url_of(OWL, media_type="image/png") == replace(other, fresh=False)
 
 
 async def test_what_has_expired_is_forgotten(host: Host) -> None:

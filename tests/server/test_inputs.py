@@ -6,19 +6,22 @@ import sqlite3
 import time
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
 
 import anyio
+import httpx2 as httpx
 import pytest
 from mcp import Client
 from PIL import Image
 
+from evolink_mcp.api.network import Network
 from evolink_mcp.jobs.database import FILE_NAME
 from evolink_mcp.sandbox import Sandbox, serve
+from evolink_mcp.server.build import build_server
 from tests.sandbox.desk import DAY, picture
-from tests.servers import Era, answer_of, host_of, process, settings_for, text_of
+from tests.servers import BASE_URL, Era, answer_of, host_of, process, settings_for, text_of
 
 PUBLIC = "public to anyone who has their address, for 72 hours"
 UPLOADS = "POST /api/v1/files"
@@ -96,6 +99,27 @@ async def test_a_file_elsewhere_is_refused_and_nothing_is_sent(
     assert not sandbox.requests
 
 
+async def test_an_upload_that_was_deleted_at_evolink_is_done_anew(
+    sandbox: Sandbox, tmp_path: Path, photos: Path
+) -> None:
+    headers = {"authorization": "Bearer sk-sandbox"}
+    transport = httpx.ASGITransport(app=sandbox.app)
+    async with (
+        opened(sandbox, tmp_path) as host,
+        httpx.AsyncClient(transport=transport, base_url=BASE_URL, headers=headers) as evolink,
+    ):
+
+        async def ask(prompt: str) -> str:
+            asked = {"prompt": prompt, "image_urls": [str(photos / "fox.png")]}
+            return answer_of(await host.call_tool("generate_image", asked)).status
+
+        assert await ask("one") == "completed"
+        files = (await evolink.get("/api/v1/files/list")).json()["data"]["files"]
+        for file in files:
+            await evolink.delete(f"/api/v1/files/{file['file_id']}")
+        assert [await ask("two"), await ask("three")] == ["failed", "completed"]
+
+
 async def test_what_a_cap_forbids_is_not_uploaded(
     sandbox: Sandbox, tmp_path: Path, photos: Path
 ) -> None:
@@ -117,6 +141,56 @@ async def test_a_file_that_cannot_be_uploaded_buys_nothing(tmp_path: Path, photo
     assert error is not None
     assert (error.code, error.charged) == ("file_quota_reached", "no")
     assert box.requests[POSTS] == 0
+
+
+async def test_a_call_that_was_cut_off_is_joined_though_its_file_would_be_uploaded_anew(
+    tmp_path: Path, photos: Path
+) -> None:
+    box = Sandbox(speed=1000)
+    asked = {"prompt": "[slow:2000] a fox", "image_urls": [str(photos / "fox.png")]}
+    async with opened(box, tmp_path, daily_credits=3) as host:
+        with anyio.move_on_after(1.0) as cut:
+            await host.call_tool("generate_image", asked)
+        assert cut.cancelled_caught
+        with sqlite3.connect(tmp_path / "out-data" / FILE_NAME) as record:
+            record.execute("DELETE FROM uploads")
+        record.close()
+        again = await host.call_tool("generate_image", asked)
+        assert answer_of(again).status == "completed"
+        assert "joined" in text_of(again)
+    assert (box.requests[UPLOADS], box.requests[POSTS]) == (1, 1)
+
+
+async def test_an_upload_that_outlives_the_call_goes_on_and_is_not_done_twice(
+    tmp_path: Path, photos: Path
+) -> None:
+    box = Sandbox(speed=1000)
+    line = Slow(httpx.ASGITransport(app=box.app))
+    settings = settings_for(tmp_path / "out", input_dirs=str(tmp_path / "photos"))
+    server = build_server(settings, network=Network(transport=line))
+    asked = {"prompt": "a fox", "image_urls": [str(photos / "fox.png")]}
+    async with Client(server) as host:
+        first = await host.call_tool("generate_image", {**asked, "wait_seconds": 0.2})
+        error = answer_of(first).error
+        assert error is not None
+        assert (error.code, error.charged, error.retryable) == ("uploading", "no", True)
+        assert box.requests[POSTS] == 0
+        line.goes_on.set()
+        assert answer_of(await host.call_tool("generate_image", asked)).status == "completed"
+    assert (box.requests[UPLOADS], box.requests[POSTS]) == (1, 1)
+
+
+@dataclass
+class Slow(httpx.AsyncBaseTransport):
+    """A line on which uploads wait until they may go on."""
+
+    inner: httpx.AsyncBaseTransport
+    goes_on: anyio.Event = field(default_factory=anyio.Event)
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if "/files/upload" in request.url.path:
+            await self.goes_on.wait()
+        return await self.inner.handle_async_request(request)
 
 
 @dataclass

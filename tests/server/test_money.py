@@ -154,6 +154,52 @@ async def test_get_credits_tells_balance_spending_and_rules(
     assert "992.5 left" in text_of(result)
 
 
+async def test_confirm_counts_for_a_price_that_was_told_and_once(
+    sandbox: Sandbox, tmp_path: Path, era: Era
+) -> None:
+    async with host_of(sandbox, settings_for(tmp_path, confirm="always"), era=era) as host:
+
+        async def ask(prompt: str) -> str:
+            asked = {"prompt": prompt, "confirm": True}
+            answer = answer_of(await host.call_tool("generate_image", asked))
+            return answer.error.code if answer.error else answer.status
+
+        assert [await ask("a fox") for _ in range(4)] == [
+            *("confirmation_needed", "completed", "confirmation_needed", "completed")
+        ]
+        assert await ask("a crow") == "confirmation_needed"
+    assert sandbox.requests[POSTS] == 2
+
+
+async def test_of_a_price_that_nobody_knows_the_user_is_asked(tmp_path: Path, era: Era) -> None:
+    user, box = User(), Sandbox(speed=1000)
+    settings = settings_for(tmp_path, confirm="above:1000", models=("mj-v8.1", "gpt-4o-image"))
+    async with client_of(box, settings, era=era, user=user) as host:
+        for asked in (
+            {"prompt": "a fox"},
+            {"prompt": "a fox"},
+            {"prompt": "a fox", "quality": "hd"},
+            {"prompt": "a fox", "model": "gpt-4o-image"},
+        ):
+            assert not (await host.call_tool("generate_image", asked)).is_error
+    assert len(user.asked) == 2
+    assert "(assumed: its price is not known yet)" in user.asked[0]
+    assert "none was bought with these settings before" in user.asked[1]
+
+
+async def test_the_question_says_what_becomes_public(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "fox.png").write_bytes(picture())
+    user, box = User(), Sandbox(speed=1000)
+    settings = settings_for(tmp_path / "out", confirm="always", input_dirs=str(photos))
+    async with client_of(box, settings, era="auto", user=user) as host:
+        await host.call_tool(
+            "generate_image", {"prompt": "a fox", "image_urls": [str(photos / "fox.png")]}
+        )
+        assert "Uploads 1 file of yours, public for 72 hours" in user.asked[0]
+
+
 @pytest.mark.parametrize("status", ["declined"])
 async def test_nothing_declined_is_an_empty_list(
     sandbox: Sandbox, tmp_path: Path, status: str

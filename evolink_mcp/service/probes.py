@@ -1,0 +1,145 @@
+"""Whether the service lives, whether it can work, and its figures."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Final
+
+import anyio
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+
+from evolink_mcp.errors import JournalUnusable
+from evolink_mcp.jobs.journal import Journal
+from evolink_mcp.server.app import App
+from evolink_mcp.service.traffic import Traffic
+
+LOOK_EVERY: Final = 1.0
+"""Seconds between two looks at the journal for `/readyz`, which anybody may ask."""
+
+TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
+
+_PEERS = frozenset({"127.0.0.1", "::1"})
+_NAME = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d+)?")
+_FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
+
+_BY_STATE = "SELECT state, count(*) FROM jobs WHERE origin = ? GROUP BY state"
+
+
+@dataclass(slots=True)
+class Probes:
+    """Answers the questions of those who run the service; an answer holds no secret and no id."""
+
+    traffic: Traffic
+    clock: Callable[[], float] = anyio.current_time
+    _app: App | None = None
+    _reason: str = ""
+    _looked_at: float = float("-inf")
+    _lock: anyio.Lock = field(default_factory=anyio.Lock)
+
+    def opened(self, app: App) -> None:
+        """Take what there is to ask about."""
+        self._app = app
+
+    async def healthz(self, _: Request) -> Response:
+        """Say that the process answers."""
+        return PlainTextResponse("ok\n")
+
+    async def readyz(self, _: Request) -> Response:
+        """Say whether pictures can be bought: 200, or 503 with the reason."""
+        async with self._lock:
+            if self.clock() - self._looked_at >= LOOK_EVERY:
+                self._reason = await self._obstacle()
+                self._looked_at = self.clock()
+            reason = self._reason
+        if reason:
+            return JSONResponse({"ready": False, "reason": reason}, status_code=503)
+        return JSONResponse({"ready": True})
+
+    async def metrics(self, _: Request) -> Response:
+        """Return figures as Prometheus reads them."""
+        found = [*self._of_traffic(), *await self._of_jobs()]
+        registry = CollectorRegistry()
+        registry.register(_Collected(found))
+        return Response(generate_latest(registry), media_type=TEXT)
+
+    async def metrics_here(self, request: Request) -> Response:
+        """Return the figures to programs of this machine only: nobody has to prove who they are."""
+        if not _is_local(request):
+            return PlainTextResponse("only for programs of this machine\n", status_code=403)
+        return await self.metrics(request)
+
+    async def _obstacle(self) -> str:
+        """Return what keeps us from buying, in a word; empty for nothing."""
+        if self._app is None:
+            return "starting"
+        if self._app.settings.api_key is None:
+            return "no_key"
+        try:
+            await (await self._app.journal()).spent_today()
+        except JournalUnusable as error:
+            return error.code
+        return ""
+
+    def _of_traffic(self) -> list[Metric]:
+        flying = GaugeMetricFamily(
+            "evolink_mcp_requests_in_flight", "HTTP requests being answered."
+        )
+        flying.add_metric([], self.traffic.in_flight)
+        answered = CounterMetricFamily(
+            "evolink_mcp_responses", "HTTP requests answered, by status.", labels=["status"]
+        )
+        for status, count in sorted(self.traffic.answered.items()):
+            answered.add_metric([str(status)], count)
+        return [flying, answered]
+
+    async def _of_jobs(self) -> list[Metric]:
+        """Read the journal; nothing where it cannot be read, which `/readyz` says."""
+        if self._app is None:
+            return []
+        try:
+            journal = await self._app.journal()
+            spent, states = await journal.spent_today(), await _jobs_by_state(journal)
+        except JournalUnusable:
+            return []
+        credit = GaugeMetricFamily(
+            "evolink_mcp_credits_spent_today", "EvoLink credits spent or reserved today."
+        )
+        credit.add_metric([], spent)
+        jobs = GaugeMetricFamily("evolink_mcp_jobs", "Jobs on record, by state.", labels=["state"])
+        for state, count in states:
+            jobs.add_metric([state], count)
+        return [credit, jobs]
+
+
+@dataclass(frozen=True, eq=False)  # the library keeps collectors in a dict
+class _Collected:
+    """Figures as the library takes them."""
+
+    metrics: list[Metric]
+
+    def collect(self) -> list[Metric]:
+        return self.metrics
+
+
+async def _jobs_by_state(journal: Journal) -> list[tuple[str, int]]:
+    return await journal.database.transact(partial(_count, origin=journal.origin))
+
+
+def _count(connection: sqlite3.Connection, *, origin: str) -> list[tuple[str, int]]:
+    rows = connection.execute(_BY_STATE, (origin,)).fetchall()
+    return [(str(row[0]), int(row[1])) for row in rows]
+
+
+def _is_local(request: Request) -> bool:
+    """Tell whether a program of this machine asks: itself, and not for a page or behind a proxy."""
+    peer = request.client.host if request.client else ""
+    named = _NAME.fullmatch(request.headers.get("host", "")) is not None
+    forwarded = any(header in request.headers for header in _FORWARDED)
+    return peer in _PEERS and named and not forwarded
