@@ -48,15 +48,25 @@ def request_schema(catalogue: Catalogue) -> Schema:
     merged = schemas[0] if len(schemas) == 1 else _merged(schemas)
     model = {
         "type": "string",
-        "description": "The image model."
-        if len(schemas) == 1
-        else "The image model; list_models tells what each one takes.",
+        "description": _model_description(catalogue),
         "enum": list(catalogue.models),
         "default": catalogue.default,
     }
     properties = {"model": model, **merged["properties"]}
     schema = {"type": "object", "properties": properties}
     return {**schema, "required": merged["required"]} if merged["required"] else schema
+
+
+def _model_description(catalogue: Catalogue) -> str:
+    """Say which of the models are in no table, so that nothing here is checked for them."""
+    several = len(catalogue.models) > 1
+    said = (
+        "The image model; list_models tells what each one takes." if several else "The image model."
+    )
+    unknown = [spec.id for spec in catalogue.models.values() if not spec.known]
+    if not unknown:
+        return said
+    return f"{said} Not in the table of models, so that EvoLink decides: {', '.join(unknown)}."
 
 
 def _model_schema(spec: ModelSpec) -> Schema:

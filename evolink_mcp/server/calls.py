@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import anyio
@@ -11,7 +12,7 @@ from mcp.types import CallToolResult, InputRequiredResult
 
 from evolink_mcp.catalog.request import ImageRequest
 from evolink_mcp.catalog.spec import ModelSpec
-from evolink_mcp.errors import EvolinkError, TaskNotFound, UploadUnfinished
+from evolink_mcp.errors import EvolinkError, JournalUnusable, TaskNotFound, UploadUnfinished
 from evolink_mcp.jobs.collect import prepare_folder
 from evolink_mcp.jobs.inputs import Prepared, Resolved
 from evolink_mcp.jobs.job import Job, Watch, new_job_id
@@ -161,8 +162,9 @@ class ToolCall:
         if request is None or error is None or error.code != _UNREADABLE_INPUT:
             return
         uploads = (await self._app.connected()).inputs.uploads
-        for url in (*request.image_urls, *filter(None, [request.mask_url])):
-            await uploads.forget(url)
+        with suppress(JournalUnusable):  # what failed is to be answered in any case
+            for url in (*request.image_urls, *filter(None, [request.mask_url])):
+                await uploads.forget(url)
 
     async def _result(self, watch: Watch, call: Call) -> CallToolResult:
         job = watch.job

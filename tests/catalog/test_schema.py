@@ -129,6 +129,16 @@ def test_the_schema_is_a_schema(names: tuple[str, ...]) -> None:
     Draft202012Validator.check_schema(request_schema(open_catalogue(names)))
 
 
+def test_a_schema_says_which_models_are_in_no_table() -> None:
+    def said(*names: str) -> str:
+        return str(request_schema(open_catalogue(names))["properties"]["model"]["description"])
+
+    nothing = "Not in the table of models, so that EvoLink decides"
+    assert nothing not in said("gpt-4o-image", "gpt-image-2")
+    assert said("brand-new") == f"The image model. {nothing}: brand-new."
+    assert said("gpt-4o-image", "brand-new", "newer").endswith(f"{nothing}: brand-new, newer.")
+
+
 def test_three_models_have_the_tightest_schema_that_admits_them() -> None:
     schema = request_schema(open_catalogue(ENABLED["three"]))
     assert schema == snapshot(

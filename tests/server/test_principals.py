@@ -13,12 +13,13 @@ import pytest
 from mcp.server.auth.middleware.auth_context import auth_context_var
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
+from mcp.server.session import ServerSession
 from mcp.server.subscriptions import ResourceUpdated, ServerEvent
 
 from evolink_mcp.api.wire import TaskId
 from evolink_mcp.errors import CapReached, InvalidRequest, TaskNotFound
 from evolink_mcp.jobs.convert import Limits
-from evolink_mcp.jobs.job import LOCAL, Principal
+from evolink_mcp.jobs.job import LOCAL, Job, Principal, new_job_id
 from evolink_mcp.sandbox import Sandbox
 from evolink_mcp.server.app import App, run_app
 from evolink_mcp.server.credits import read_credits
@@ -29,7 +30,7 @@ from evolink_mcp.server.principals import (
     current_allowance,
     current_principal,
 )
-from evolink_mcp.server.resources import PrivateBus
+from evolink_mcp.server.resources import LIST_URI, News, PrivateBus, Subscriber
 from tests.jobs.shop import Shop, open_shop, wanted
 from tests.servers import network_of, settings_for
 
@@ -175,3 +176,19 @@ async def test_everybody_hears_of_their_own_jobs_only() -> None:
     await bus.tell(bob, event)
     await bus.publish(event)
     assert heard == {"alice": [event, event], "bob": []}
+
+
+async def test_a_subscriber_of_before_2026_hears_of_their_own_jobs_only() -> None:
+    told: list[str] = []
+
+    class Session:
+        async def send_resource_updated(self, uri: str) -> None:
+            told.append(uri)
+
+    news, session = News(), cast("ServerSession", Session())
+    news._sessions[LIST_URI] = {  # pyright: ignore[reportPrivateUsage]
+        1: Subscriber(session, ALICE),
+        2: Subscriber(session, BOB),
+    }
+    await news.moved(Job(id=new_job_id(), principal=ALICE))
+    assert told == [LIST_URI]
