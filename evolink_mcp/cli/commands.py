@@ -12,7 +12,7 @@ import anyio
 import click
 
 from evolink_mcp import __version__
-from evolink_mcp.cli.serve import SANDBOX_KEY, SANDBOX_SPEED, serve, serve_http
+from evolink_mcp.cli.serve import SANDBOX_KEY, SANDBOX_SPEED, serve
 from evolink_mcp.cli.tasks import tasks
 from evolink_mcp.cli.wanted import Fields, read_wanted
 from evolink_mcp.errors import EvolinkError
@@ -203,6 +203,8 @@ def serve_command(settings: Settings, *, http: str | None, open_to_anyone: bool)
     if http is None:
         anyio.run(serve, settings)
     else:
+        from evolink_mcp.cli.http import serve_http  # noqa: PLC0415 - not for hosts, and heavy
+
         anyio.run(partial(serve_http, settings, http, open_to_anyone=open_to_anyone))
 
 
@@ -215,7 +217,7 @@ def token(*, name: str) -> None:
     made = new_token()
     entry = entry_of(name, made)
     click.echo(made)
-    click.echo(f"Add to EVOLINK_TOKENS_FILE:\n\n{entry}", err=True)
+    click.echo(f"# Add to EVOLINK_TOKENS_FILE:\n\n{entry}", err=True)
 
 
 def _readable(prompt: str) -> str:

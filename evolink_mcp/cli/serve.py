@@ -10,7 +10,6 @@ from contextlib import asynccontextmanager
 from typing import NoReturn
 
 import anyio
-import click
 
 from evolink_mcp.server.app import GRACE
 from evolink_mcp.server.build import build_server
@@ -22,11 +21,6 @@ SANDBOX_KEY = "sk-sandbox"
 SANDBOX_SPEED = 10.0
 """How much faster than EvoLink the sandbox is where somebody waits for it."""
 
-_NAMELESS = (
-    "Only callers who use this very IP address or a loopback name are answered: "
-    "set EVOLINK_ALLOWED_HOSTS to the names that others use, such as mcp.example.com."
-)
-
 
 async def serve(settings: Settings) -> None:
     """Serve over stdio, with a sandbox in this process where the operator wants one.
@@ -34,12 +28,12 @@ async def serve(settings: Settings) -> None:
     Raises:
         SettingInvalid: A setting names what does not exist.
     """
-    async with _evolink_of(settings) as aimed:
+    async with evolink_of(settings) as aimed:
         await serve_stdio(aimed)
 
 
 @asynccontextmanager
-async def _evolink_of(settings: Settings) -> AsyncGenerator[Settings]:
+async def evolink_of(settings: Settings) -> AsyncGenerator[Settings]:
     """Yield settings that lead to EvoLink, or to a sandbox where the operator wants one."""
     if settings.sandbox:
         from evolink_mcp import sandbox  # noqa: PLC0415 - seldom needed, and heavy
@@ -48,27 +42,6 @@ async def _evolink_of(settings: Settings) -> AsyncGenerator[Settings]:
             yield settings.aimed_at(url, key=SANDBOX_KEY)
     else:
         yield settings
-
-
-async def serve_http(settings: Settings, given: str, *, open_to_anyone: bool) -> None:
-    """Serve over HTTP until a signal comes; then let calls under way end, for some seconds.
-
-    Raises:
-        SettingInvalid: A setting does not work, the address cannot be had, or the service would
-            be open to everybody.
-    """
-    from evolink_mcp import service  # noqa: PLC0415 - not for hosts, and heavy
-
-    address = service.read_address(given)
-    async with (
-        _evolink_of(settings) as aimed,
-        service.serve(aimed, address, open_to_anyone=open_to_anyone) as url,
-    ):
-        click.echo(f"Serving MCP at {url}   (Ctrl-C ends it)", err=True)
-        if not address.is_loopback and not settings.allowed_hosts:
-            click.echo(_NAMELESS, err=True)
-        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-            await anext(signals)
 
 
 async def serve_stdio(settings: Settings) -> None:

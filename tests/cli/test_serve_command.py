@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -43,6 +44,13 @@ def test_a_token_is_printed_apart_from_the_lines_for_its_file(terminal: Terminal
     assert re.fullmatch(r"evm_[A-Za-z0-9_-]{43}\n", ended.out)
     assert re.search(r'\n\["alice"\]\nsha256 = "[0-9a-f]{64}"\n', ended.err)
     assert ended.out.strip() not in ended.err
+
+
+def test_what_a_token_prints_beside_itself_can_go_into_the_file_as_it_is(
+    terminal: Terminal,
+) -> None:
+    printed = terminal.run("token", "alice").err + terminal.run("token", "bob").err
+    assert list(tomllib.loads(printed)) == ["alice", "bob"]
 
 
 def test_what_is_no_name_gets_no_token(terminal: Terminal) -> None:
