@@ -37,7 +37,16 @@ from evolink_mcp.settings_values import (
     read_word,
 )
 
-__all__ = ["NEVER", "Confirm", "LogFormat", "Preview", "Settings", "is_unfilled", "read_settings"]
+__all__ = [
+    "NEVER",
+    "Confirm",
+    "LogFormat",
+    "Preview",
+    "Settings",
+    "is_unfilled",
+    "key_missing",
+    "read_settings",
+]
 
 _PREFIX = "EVOLINK_"
 
@@ -195,13 +204,7 @@ class Settings(BaseSettings):
             KeyMissing: There is none.
         """
         if self.api_key is None:
-            raise KeyMissing(
-                message="No EvoLink API key is set: EVOLINK_API_KEY is missing, blank or still "
-                "a placeholder.",
-                next_step="Ask the user to make a key at evolink.ai/dashboard/keys, put it into "
-                "EVOLINK_API_KEY in this server's configuration and restart it. To try "
-                "without a key and without cost: EVOLINK_SANDBOX=1.",
-            )
+            raise key_missing()
         return self.api_key.get_secret_value()
 
     def aimed_at(self, base_url: str, *, key: str) -> Settings:
@@ -240,6 +243,17 @@ class Settings(BaseSettings):
 
         folder = user_data_path("evolink-mcp", appauthor=False)
         return folder / "sandbox" if self.sandbox else folder
+
+
+def key_missing() -> KeyMissing:
+    """Say that no key is set, and where one comes from."""
+    return KeyMissing(
+        message="No EvoLink API key is set: EVOLINK_API_KEY is missing, blank or still a "
+        "placeholder.",
+        next_step="Ask the user to make a key at evolink.ai/dashboard/keys, put it into "
+        "EVOLINK_API_KEY in this server's configuration and restart it. To try without a key and "
+        "without cost: EVOLINK_SANDBOX=1.",
+    )
 
 
 def read_settings() -> Settings:

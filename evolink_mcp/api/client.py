@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from types import MappingProxyType
 from typing import TypeVar
@@ -72,6 +72,12 @@ class EvolinkApi:
     sleep: Sleep = anyio.sleep
     pace: Pace = field(default_factory=Pace)
     """The rhythm of all readings."""
+    key: str = field(default="", repr=False)
+    """Goes before the one of the connections, where there is one."""
+
+    def with_key(self, key: str) -> EvolinkApi:
+        """Return the same endpoints with another key, over the same connections."""
+        return replace(self, key=key, pace=Pace(self.pace.sleep, self.pace.clock))
 
     async def submit(self, request: ImageRequest, *, idempotency_key: str) -> Task:
         """Buy a task (EvoLink docs, "gpt-4o-image"); never repeated here.
@@ -86,7 +92,7 @@ class EvolinkApi:
             "POST",
             "/v1/images/generations",
             json=request.body(),
-            headers={"Idempotency-Key": idempotency_key},
+            headers={"Idempotency-Key": idempotency_key, **authorization_of(self.key)},
         )
         return read_task(await exchange(self.purchases, purchase, within=TOTAL_TIMEOUT))
 
@@ -138,7 +144,7 @@ class EvolinkApi:
     ) -> _Read:
         async def ask() -> _Read:
             await self.pace.turn()
-            request = self.reads.build_request("GET", path)
+            request = self.reads.build_request("GET", path, headers=authorization_of(self.key))
             try:
                 body = await exchange(self.reads, request, within=TOTAL_TIMEOUT, advices=advices)
             except EvolinkError as error:
@@ -170,10 +176,15 @@ async def connect(base_url: str, *, key: str, network: Network) -> AsyncGenerato
 def headers_of(key: str) -> dict[str, str]:
     """Return the headers of every request to EvoLink."""
     return {
-        "Authorization": f"Bearer {key}",
+        **authorization_of(key),
         "User-Agent": f"evolink-mcp/{__version__}",
         "Accept": "application/json",
     }
+
+
+def authorization_of(key: str) -> dict[str, str]:
+    """Return the header that says whose a request is; nothing where there is no key."""
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 async def exchange(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Annotated, TypeVar
 
@@ -24,7 +24,11 @@ from pydantic import (
     ValidationError,
 )
 
-from evolink_mcp.api.client import exchange, headers_of
+from evolink_mcp.api.client import (
+    authorization_of,
+    exchange,
+    headers_of,
+)
 from evolink_mcp.api.network import Network, Sleep
 from evolink_mcp.api.refusals import Advice, Advices
 from evolink_mcp.api.retry import repeat_safely
@@ -136,6 +140,12 @@ class FilesApi:
 
     client: httpx.AsyncClient
     sleep: Sleep = anyio.sleep
+    key: str = field(default="", repr=False)
+    """Goes before the one of the connections, where there is one."""
+
+    def with_key(self, key: str) -> FilesApi:
+        """Return the same endpoints with another key, over the same connections."""
+        return replace(self, key=key)
 
     async def upload(self, content: bytes, *, name: str, media_type: str) -> Uploaded:
         """Upload a file (EvoLink docs, "File Stream Upload"); repeated where that may help.
@@ -151,7 +161,12 @@ class FilesApi:
 
         def request() -> httpx.Request:
             files = {"file": (name, content, media_type)}
-            return self.client.build_request("POST", "/api/v1/files/upload/stream", files=files)
+            return self.client.build_request(
+                "POST",
+                "/api/v1/files/upload/stream",
+                files=files,
+                headers=authorization_of(self.key),
+            )
 
         return await self._ask(request, read=self._read_uploaded)
 
@@ -164,7 +179,9 @@ class FilesApi:
         """
 
         def request() -> httpx.Request:
-            return self.client.build_request("GET", "/api/v1/files/quota")
+            return self.client.build_request(
+                "GET", "/api/v1/files/quota", headers=authorization_of(self.key)
+            )
 
         return await self._ask(request, read=_read_quota)
 

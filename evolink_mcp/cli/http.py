@@ -9,11 +9,17 @@ import click
 
 from evolink_mcp import service
 from evolink_mcp.cli.serve import evolink_of
+from evolink_mcp.server.principals import KEY_HEADER
 from evolink_mcp.settings import Settings
 
 _NAMELESS = (
     "Only callers who use this very IP address or a loopback name are answered: "
     "set EVOLINK_ALLOWED_HOSTS to the names that others use, such as mcp.example.com."
+)
+
+_KEYLESS = (
+    "There is no EVOLINK_API_KEY: only callers are served who bring an EvoLink key of their own "
+    f"in the HTTP header {KEY_HEADER}."
 )
 
 
@@ -32,5 +38,7 @@ async def serve_http(settings: Settings, given: str, *, open_to_anyone: bool) ->
         click.echo(f"Serving MCP at {url}   (Ctrl-C ends it)", err=True)
         if not address.is_loopback and not settings.allowed_hosts:
             click.echo(_NAMELESS, err=True)
+        if aimed.api_key is None:
+            click.echo(_KEYLESS, err=True)
         with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
             await anext(signals)

@@ -100,6 +100,7 @@ MIGRATIONS: Final = (
     CREATE INDEX jobs_by_terms ON jobs (origin, model, terms, created DESC)
         WHERE task_id IS NOT NULL AND booked > 0;
     """,
+    "CREATE INDEX jobs_by_task_of_any_key ON jobs (task_id) WHERE task_id IS NOT NULL;",
 )
 """Numbered from 1 by their place; a file's `user_version` tells how many it has been through."""
 

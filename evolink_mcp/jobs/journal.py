@@ -24,9 +24,9 @@ from evolink_mcp.jobs.database import Database, open_database
 from evolink_mcp.jobs.job import Job, JobId, Principal, State
 from evolink_mcp.jobs.leases import LEASE_SECONDS, Leases, this_place
 from evolink_mcp.jobs.prices import Price, last_price, price_of
-from evolink_mcp.jobs.table import JOIN_SECONDS, JobTable, day_of
+from evolink_mcp.jobs.table import JOIN_SECONDS, JobTable, day_of, with_key
 
-__all__ = ["JOIN_SECONDS", "Admission", "Budget", "Journal", "day_of", "open_journal"]
+__all__ = ["JOIN_SECONDS", "Admission", "Budget", "Journal", "day_of", "open_journal", "with_key"]
 
 _ROUNDING = 1e-6
 """Credits that sums of fractions may be wrong by."""
@@ -97,6 +97,12 @@ class Journal:
     def __post_init__(self) -> None:
         """Put the table of jobs together."""
         self._table = JobTable(origin=self.origin, now=self.now, leases=self.leases)
+
+    def of_key(self, mark: str) -> Journal:
+        """Return the record of what another key buys, named by its mark, in the same file."""
+        leases = Leases(self.database, self.now, self.leases.seconds, place=self.leases.place)
+        origin = with_key(self.origin, mark)
+        return Journal(database=self.database, origin=origin, now=self.now, leases=leases)
 
     async def admit(self, job: Job, *, budget: Budget) -> Admission:
         """Record an intent, unless an identical one still waits for its answer to be delivered.
@@ -183,6 +189,10 @@ class Journal:
         return await self.database.transact(
             partial(self._table.find, column="task_id", value=task_id)
         )
+
+    async def find_of_any_key(self, task_id: TaskId) -> list[Job]:
+        """Return the jobs that have a task, whichever key bought it here."""
+        return await self.database.transact(partial(self._table.find_of_any_key, task_id=task_id))
 
     async def look(self, job_id: JobId) -> Job | None:
         """Return a job as it is recorded now."""

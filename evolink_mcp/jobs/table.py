@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from evolink_mcp.api.wire import TaskId
 from evolink_mcp.jobs.job import Job, JobId, Principal, State
 from evolink_mcp.jobs.leases import Leases
 from evolink_mcp.jobs.prices import terms_of
@@ -37,6 +38,15 @@ class JobTable:
             (value, self.origin),
         ).fetchone()
         return _job_of(connection, row) if row else None
+
+    def find_of_any_key(self, connection: sqlite3.Connection, *, task_id: TaskId) -> list[Job]:
+        """Return the jobs that have a task, also those that other keys have bought."""
+        beside = with_key(self.origin, "")
+        rows = connection.execute(
+            "SELECT * FROM jobs WHERE task_id=? AND (origin=? OR substr(origin, 1, ?)=?)",
+            (task_id, self.origin, len(beside), beside),
+        ).fetchall()
+        return [_job_of(connection, row) for row in rows]
 
     def newest(
         self,
@@ -174,6 +184,11 @@ class JobTable:
             "INSERT OR REPLACE INTO pictures VALUES (?,?,?,?,?,?,?,?,?,?)",
             [picture_row(job.id, picture) for picture in job.pictures],
         )
+
+
+def with_key(origin: str, mark: str) -> str:
+    """Name an EvoLink as it is seen with another key than the server's own."""
+    return f"{origin}#key-{mark}"
 
 
 def day_of(moment: float) -> str:

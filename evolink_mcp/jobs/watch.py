@@ -88,6 +88,11 @@ class Watchers:
             clock=self.clock,
         )
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether there is no job that is worked on or still to be written down."""
+        return not (self._by_job or self._strangers or self._keeper.unwritten)
+
     async def buy(
         self, request: ImageRequest, *, budget: Budget, principal: Principal = LOCAL, wish: str = ""
     ) -> Purchase:

@@ -20,7 +20,8 @@ from evolink_mcp.jobs.journal import Budget
 from evolink_mcp.jobs.references import check_references
 from evolink_mcp.jobs.rows import wish_of
 from evolink_mcp.jobs.watch import Watchers
-from evolink_mcp.server.app import App, Connected
+from evolink_mcp.server.accounts import Connected
+from evolink_mcp.server.app import App
 from evolink_mcp.server.arguments import read_generate_image, read_get_task
 from evolink_mcp.server.consent import split_confirm
 from evolink_mcp.server.limits import mask_limits_of, reference_limits_of
@@ -64,7 +65,7 @@ class ToolCall:
         declines is not uploaded either.
         """
         app = self._app
-        app.settings.require_key()
+        app.require_key()
         fields, confirmed = split_confirm(arguments, app.settings.confirm)
         request, wait = read_generate_image(fields, app.catalogue, confirm=app.settings.confirm)
         connected = await app.connected()
@@ -101,7 +102,7 @@ class ToolCall:
 
     async def follow(self, arguments: Arguments) -> CallToolResult:
         """Join whoever watches a task, and wait."""
-        self._app.settings.require_key()
+        self._app.require_key()
         task_id, wait = read_get_task(arguments)
         connected = await self._app.connected()
         watch = await connected.watchers.follow(task_id, principal=self._principal)

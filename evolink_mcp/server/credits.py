@@ -18,7 +18,7 @@ from evolink_mcp.jobs.job import LOCAL, Job
 from evolink_mcp.server.answers import HERE, Caller, Failure
 from evolink_mcp.server.app import App
 from evolink_mcp.server.lists import day_cap
-from evolink_mcp.server.principals import current_principal
+from evolink_mcp.server.principals import current_key, current_principal
 from evolink_mcp.settings import Confirm, Settings
 
 DESCRIPTION = """\
@@ -115,10 +115,10 @@ async def read_credits(app: App) -> CallToolResult:
 
 
 async def _balance(app: App) -> Credits | None:
-    """Ask EvoLink; the account is the operator's, and no concern of whoever has a token."""
-    if current_principal() != LOCAL:
+    """Ask EvoLink; the operator's account is no concern of whoever has a token."""
+    if current_principal() != LOCAL and current_key() is None:
         return None
-    app.settings.require_key()
+    app.require_key()
     return await (await app.connected()).api.credits()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from evolink_mcp.jobs.job import LOCAL, State
 from evolink_mcp.server.answers import TaskList
 from evolink_mcp.server.app import App
-from evolink_mcp.server.principals import current_allowance, current_principal
+from evolink_mcp.server.principals import current_allowance, current_key, current_principal
 from evolink_mcp.server.results import listed
 from evolink_mcp.settings import Settings
 
@@ -27,8 +27,9 @@ async def read_list(app: App, *, states: Sequence[State] = (), limit: int) -> Ta
 def day_cap(settings: Settings) -> float | None:
     """Return the credits that whoever is calling may spend on one day.
 
-    The cap over everybody is the operator's matter; others know their own.
+    The cap over everybody is the operator's matter, and holds for the server's key; others
+    know their own.
     """
-    if current_principal() == LOCAL:
+    if current_principal() == LOCAL and current_key() is None:
         return settings.daily_credits
     return current_allowance().daily_credits

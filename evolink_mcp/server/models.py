@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from evolink_mcp.catalog.models import Catalogue
 from evolink_mcp.catalog.spec import ModelSpec
 from evolink_mcp.catalog.summary import summary
-from evolink_mcp.errors import EvolinkError
+from evolink_mcp.errors import EvolinkError, KeyMissing
 from evolink_mcp.server.app import App
 
 logger = logging.getLogger(__name__)
@@ -93,10 +93,11 @@ async def _last_prices(app: App) -> Mapping[str, float]:
 
 
 async def _usable(app: App) -> frozenset[str] | None:
-    if app.settings.api_key is None:
-        return None
     try:
+        app.require_key()
         return await (await app.connected()).api.models()
+    except KeyMissing:
+        return None
     except EvolinkError as error:
         logger.warning("EvoLink does not tell which models the key may use: %s", error)
         return None

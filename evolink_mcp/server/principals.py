@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Generator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 
 from mcp.server.auth.middleware.auth_context import get_access_token
@@ -43,3 +46,24 @@ def current_allowance() -> Allowance:
     token = get_access_token()
     found = (token.claims or {}).get(ALLOWANCE_CLAIM) if token else None
     return found if isinstance(found, Allowance) else Allowance()
+
+
+KEY_HEADER = "X-EvoLink-Key"
+"""HTTP header in which a caller sends an EvoLink key of their own."""
+
+_BROUGHT: ContextVar[str | None] = ContextVar("evolink_key", default=None)
+
+
+def current_key() -> str | None:
+    """Return the EvoLink key that came with the request that is being answered, if one did."""
+    return _BROUGHT.get()
+
+
+@contextmanager
+def brought_key(key: str) -> Generator[None]:
+    """Let what happens meanwhile, and what it begins, work with a caller's own EvoLink key."""
+    before = _BROUGHT.set(key)
+    try:
+        yield
+    finally:
+        _BROUGHT.reset(before)

@@ -67,10 +67,11 @@ class Pictures:
         if target is None or self._app is None:
             return _missing()
         try:
-            job = await (await self._app.journal()).find(target.task_id)
+            jobs = await (await self._app.journal()).find_of_any_key(target.task_id)
         except JournalUnusable:
             return PlainTextResponse("not now\n", status_code=503, headers=_HEADERS)
-        path = _path_of(job, target) if job and self._fits(job, target, request=request) else None
+        fitting = (job for job in jobs if self._fits(job, target, request=request))
+        path = next((_path_of(job, target) for job in fitting), None)
         file = await to_thread.run_sync(_open, path) if path else None
         return _Download(file, target) if file else _missing()
 

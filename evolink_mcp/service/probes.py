@@ -79,8 +79,6 @@ class Probes:
         """Return what keeps us from buying, in a word; empty for nothing."""
         if self._app is None:
             return "starting"
-        if self._app.settings.api_key is None:
-            return "no_key"
         try:
             await (await self._app.journal()).spent_today()
         except JournalUnusable as error:

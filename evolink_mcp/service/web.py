@@ -17,8 +17,10 @@ from evolink_mcp.api.network import Network
 from evolink_mcp.server.app import App
 from evolink_mcp.server.build import Gate, build_server
 from evolink_mcp.server.links import Links
+from evolink_mcp.server.principals import KEY_HEADER
 from evolink_mcp.service.address import Address
 from evolink_mcp.service.identities import Identities
+from evolink_mcp.service.keys import TakeKeys
 from evolink_mcp.service.pictures import Pictures
 from evolink_mcp.service.probes import Probes
 from evolink_mcp.service.traffic import CountTraffic, LimitRequests, Traffic
@@ -39,6 +41,7 @@ _HEADERS = (
     "mcp-name",
     "mcp-protocol-version",
     "mcp-session-id",
+    KEY_HEADER.lower(),
 )
 """What clients in web pages send (MCP 2025-11-25 and 2026-07-28)."""
 
@@ -77,6 +80,7 @@ def build_web(
     if pictures is not None:
         web.router.routes.append(pictures.route())
     web.user_middleware.append(Middleware(LimitRequests, clock=network.clock))
+    web.user_middleware.append(Middleware(TakeKeys))
     web.user_middleware.insert(0, _cors(settings))
     web.user_middleware.insert(0, Middleware(CountTraffic, traffic=traffic))
     return web

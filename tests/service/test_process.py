@@ -13,6 +13,7 @@ import pytest
 from mcp import Client, MCPError
 
 from evolink_mcp.sandbox import Sandbox, serve
+from evolink_mcp.server.principals import KEY_HEADER
 from evolink_mcp.service import read_address
 from tests.servers import Era, Messages, answer_of
 from tests.service.rooms import (
@@ -126,6 +127,21 @@ async def test_open_to_anyone_it_says_under_which_names_it_is_reached(place: Pla
         near = url.replace(str(read_address(ANYWHERE).host), "127.0.0.1")
         assert (await http.post(near, **call("list_tasks"))).status_code == 200
     assert "EVOLINK_ALLOWED_HOSTS" in place.log.read_text()
+
+
+async def test_without_a_key_of_its_own_it_says_who_is_served(place: Place) -> None:
+    del place.settings["EVOLINK_API_KEY"]
+    request = bearing(TOKEN, **call("generate_image", prompt="a fox"))
+    request["headers"][KEY_HEADER] = KEY
+    async with (
+        started(place.settings, log=place.log) as (_, url),
+        httpx.AsyncClient(trust_env=False, timeout=20) as http,
+    ):
+        assert (await http.post(url, **request)).status_code == 200
+    assert len(place.sandbox.tasks) == 1
+    log = place.log.read_text()
+    assert "There is no EVOLINK_API_KEY" in log
+    assert KEY not in log
 
 
 async def test_with_the_sandbox_switched_on_nothing_else_is_needed(tmp_path: Path) -> None:

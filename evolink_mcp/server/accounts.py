@@ -1,0 +1,352 @@
+"""EvoLink accounts: the server's own key, and keys that callers bring; each with its own record."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Final
+
+import anyio
+from anyio import to_thread
+from anyio.abc import TaskGroup
+
+from evolink_mcp.api.client import EvolinkApi, connect
+from evolink_mcp.api.egress import Downloads, open_downloads
+from evolink_mcp.api.files import FilesApi, connect_files
+from evolink_mcp.api.network import Network, load_certificates
+from evolink_mcp.errors import EvolinkError, JournalUnusable, KeyMissing, SettingInvalid
+from evolink_mcp.jobs.database import FILE_NAME
+from evolink_mcp.jobs.inputs import Inputs
+from evolink_mcp.jobs.journal import Journal, open_journal, with_key
+from evolink_mcp.jobs.keep import Moved
+from evolink_mcp.jobs.local import OpenedFolders
+from evolink_mcp.jobs.uploads import Uploads
+from evolink_mcp.jobs.watch import BEAT_SECONDS, Watchers
+from evolink_mcp.server.principals import KEY_HEADER, current_key
+from evolink_mcp.settings import Settings, key_missing
+
+logger = logging.getLogger(__name__)
+
+MOST_ACCOUNTS: Final = 256
+"""Keys of callers that are in use at once; the one that rests longest makes way for another."""
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """What needs a key and the network."""
+
+    watchers: Watchers
+    downloads: Downloads
+    api: EvolinkApi
+    inputs: Inputs
+
+
+@dataclass(frozen=True, slots=True)
+class Clients:
+    """EvoLink's two APIs, and the way to files of anybody."""
+
+    api: EvolinkApi
+    files: FilesApi
+    downloads: Downloads
+
+
+@dataclass(slots=True, kw_only=True)
+class Ground:
+    """What all accounts stand on: one file for the record, one set of connections."""
+
+    settings: Settings
+    network: Network
+    group: TaskGroup
+    stack: AsyncExitStack
+    moved: Moved
+    over_http: bool
+    _lock: anyio.Lock = field(default_factory=anyio.Lock)
+    _network_lock: anyio.Lock = field(default_factory=anyio.Lock)
+    _journal: Journal | None = None
+    _clients: Clients | None = None
+
+    async def journal(self) -> Journal:
+        """Return the record of the server's own jobs, opened by whoever comes first.
+
+        Raises:
+            JournalUnusable: It cannot be read or written.
+        """
+        async with self._lock:
+            if self._journal is None:
+                path = self.settings.data_folder() / FILE_NAME
+                self._journal = await self.stack.enter_async_context(
+                    open_journal(path, origin=self.settings.base_url)
+                )
+            return self._journal
+
+    async def spare_journal(self) -> Journal:
+        """Open a journal in memory, to look at paid tasks with."""
+        spare = open_journal(None, origin=self.settings.base_url)
+        return await self.stack.enter_async_context(spare)
+
+    async def clients(self, key: str) -> Clients:
+        """Return the clients, made for a key; their connections are everybody's.
+
+        Raises:
+            SettingInvalid: SSL_CERT_FILE, a proxy or the like does not work.
+        """
+        async with self._network_lock:
+            if self._clients is None:
+                self._clients = await self._open(key)
+            return replace(
+                self._clients,
+                api=self._clients.api.with_key(key),
+                files=self._clients.files.with_key(key),
+            )
+
+    async def _open(self, key: str) -> Clients:
+        base_url, enter = self.settings.base_url, self.stack.enter_async_context
+        try:
+            tls = await to_thread.run_sync(load_certificates)
+            network = replace(self.network, tls=tls)
+            api = await enter(connect(base_url, key=key, network=network))
+            files = await enter(
+                connect_files(self.settings.files_address(), key=key, network=network)
+            )
+            return Clients(api, files, await enter(open_downloads(base_url, network)))
+        except (OSError, ValueError, ImportError) as error:
+            raise _network_unusable(error) from error
+
+
+@dataclass(slots=True, kw_only=True)
+class Account:
+    """One EvoLink key: its part of the record, and what works with it once it is needed.
+
+    Jobs of one key are unknown to the others: with another key EvoLink would not tell of them
+    either, and what a caller's own key pays counts against no cap of the server's key.
+    """
+
+    ground: Ground
+    key: str | None = field(default=None, repr=False)
+    """None where the server has no key of its own."""
+    mark: str = ""
+    """Names a caller's key in the record; empty for the server's own."""
+    _lock: anyio.Lock = field(default_factory=anyio.Lock)
+    _journal: Journal | None = None
+    _connected: Connected | None = None
+    _resuming: bool = False
+    _scopes: list[anyio.CancelScope] = field(default_factory=list[anyio.CancelScope])
+    _watchers: list[Watchers] = field(default_factory=list[Watchers])
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nobody works on a job of this key here."""
+        return all(watchers.is_idle for watchers in self._watchers)
+
+    def require_key(self) -> str:
+        """Return the key.
+
+        Raises:
+            KeyMissing: There is none.
+        """
+        if self.key is None:
+            raise _no_key_came() if self.ground.over_http else key_missing()
+        return self.key
+
+    async def journal(self) -> Journal:
+        """Return this key's part of the record.
+
+        Raises:
+            JournalUnusable: It cannot be read or written.
+        """
+        common = await self.ground.journal()
+        if not self.mark:
+            return common
+        if self._journal is None:
+            self._journal = common.of_key(self.mark)
+        return self._journal
+
+    async def connected(self) -> Connected:
+        """Return the connections, opened by whoever comes first.
+
+        A journal that could not be used is tried again: what was wrong may be mended.
+
+        Raises:
+            KeyMissing: There is no key to connect with.
+            SettingInvalid: The network cannot be used.
+        """
+        async with self._lock:
+            if self._connected is None or self._connected.watchers.refusal is not None:
+                self._connected = await self._connect(self._connected)
+            return self._connected
+
+    def resume(self) -> None:
+        """Take up what earlier processes left unfinished, once, beside everything else."""
+        if not self._resuming and self.key is not None:
+            self._resuming = True
+            self._begin(self._resume)
+
+    def wind_down(self, grace: float) -> None:
+        """Give paid steps that are under way `grace` seconds from now, and no more."""
+        if self._connected is not None:
+            self._connected.watchers.wind_down(grace)
+
+    async def leave(self) -> None:
+        """Write down what is left to write, and let the jobs go to whoever takes them."""
+        for scope in self._scopes:
+            scope.cancel()
+        with anyio.CancelScope(shield=True):
+            for watchers in self._watchers:
+                await watchers.leave()
+
+    async def _connect(self, before: Connected | None) -> Connected:
+        """Put the watchers together; without the user's journal they may look, but not buy."""
+        clients = await self.ground.clients(self.require_key())
+        try:
+            journal, refusal = await self.journal(), None
+        except JournalUnusable as error:
+            if before is not None:
+                before.watchers.refusal = error
+                return before
+            journal, refusal = await self.ground.spare_journal(), error
+        watchers = self._watch(journal, clients, refusal=refusal)
+        inputs = self._inputs(journal, clients.files)
+        return Connected(watchers, clients.downloads, clients.api, inputs)
+
+    def _watch(
+        self, journal: Journal, clients: Clients, *, refusal: JournalUnusable | None
+    ) -> Watchers:
+        ground = self.ground
+        watchers = Watchers(
+            api=clients.api,
+            downloads=clients.downloads,
+            journal=journal,
+            folder=ground.settings.picture_folder(),
+            group=ground.group,
+            refusal=refusal,
+            moved=ground.moved,
+            sleep=ground.network.sleep,
+            clock=ground.network.clock,
+        )
+        self._watchers.append(watchers)
+        self._begin(watchers.tend_for_ever)
+        return watchers
+
+    def _inputs(self, journal: Journal, files: FilesApi) -> Inputs:
+        """Put together where inputs may come from: what we saved may always be used again."""
+        settings = self.ground.settings
+        folders = (*settings.input_dirs, settings.picture_folder())
+        address = settings.files_address()
+        uploads = Uploads(
+            database=journal.database,
+            origin=with_key(address, self.mark) if self.mark else address,
+            now=journal.now,
+            upload=files.upload,
+        )
+        opened = OpenedFolders(folders, allowed=not self.ground.over_http)
+        return Inputs(folders=opened, journal=journal, uploads=uploads)
+
+    async def _resume(self) -> None:
+        """Connect as soon as there is a job that nobody works on; the watchers do the rest."""
+        path = anyio.Path(self.ground.settings.data_folder() / FILE_NAME)
+        try:
+            while self._connected is None:
+                if await path.exists() and await (await self.journal()).waits_for_somebody():
+                    await self.connected()
+                await self.ground.network.sleep(BEAT_SECONDS)
+        except (EvolinkError, OSError) as error:
+            logger.warning("unfinished jobs are not taken up: %s", error)
+
+    def _begin(self, work: Callable[[], Awaitable[None]]) -> None:
+        """Do something until this account leaves."""
+        scope = anyio.CancelScope()
+        self._scopes.append(scope)
+        self.ground.group.start_soon(partial(_within, scope, work))
+
+
+class Accounts:
+    """Finds the account of the request that is being answered."""
+
+    def __init__(self, ground: Ground, *, most: int = MOST_ACCOUNTS) -> None:
+        key = ground.settings.api_key
+        self.own: Final = Account(ground=ground, key=key.get_secret_value() if key else None)
+        self._ground = ground
+        self._most = most
+        self._brought: dict[str, Account] = {}
+
+    def current(self) -> Account:
+        """Return the account of the key that came with the request, else the server's own.
+
+        Raises:
+            EvolinkError: Too many keys are in use.
+        """
+        key = current_key()
+        if key is None:
+            return self.own
+        mark = mark_of(key)
+        account = self._brought.pop(mark, None)
+        if account is None:
+            self._make_room()
+            account = Account(ground=self._ground, key=key, mark=mark)
+        self._brought[mark] = account  # the last one is the one that was used last
+        return account
+
+    def wind_down(self, grace: float) -> None:
+        """Give paid steps that are under way `grace` seconds from now, and no more."""
+        for account in (self.own, *self._brought.values()):
+            account.wind_down(grace)
+
+    async def leave(self) -> None:
+        """Let the jobs of every key go."""
+        for account in (self.own, *self._brought.values()):
+            await account.leave()
+
+    def _make_room(self) -> None:
+        if len(self._brought) < self._most:
+            return
+        for mark, account in self._brought.items():
+            if account.is_idle:
+                del self._brought[mark]
+                self._ground.group.start_soon(account.leave)
+                return
+        raise _too_many_keys()
+
+
+def mark_of(key: str) -> str:
+    """Name a key: the same for the same one, and of no use to find it out."""
+    return hashlib.sha256(b"evolink-mcp account 1\0" + key.encode()).hexdigest()[:32]
+
+
+def _no_key_came() -> KeyMissing:
+    return KeyMissing(
+        setting=KEY_HEADER,
+        message="This server has no EvoLink key of its own, and the request brought none.",
+        next_step="Ask the user to make a key at evolink.ai/dashboard/keys and to have the "
+        f"program that calls send it as the HTTP header {KEY_HEADER}; or whoever runs this server "
+        "sets EVOLINK_API_KEY.",
+    )
+
+
+async def _within(scope: anyio.CancelScope, work: Callable[[], Awaitable[None]]) -> None:
+    with scope:
+        await work()
+
+
+def _too_many_keys() -> EvolinkError:
+    return EvolinkError(
+        code="too_many_keys",
+        retryable=True,
+        message="Too many EvoLink keys have jobs under way at this server. Nothing was sent to "
+        "EvoLink.",
+        next_step="Call again in a few minutes.",
+    )
+
+
+def _network_unusable(error: Exception) -> SettingInvalid:
+    return SettingInvalid(
+        setting="SSL_CERT_FILE",
+        code="network_unusable",
+        message=f"No connection can be set up ({type(error).__name__}): a certificate file or a "
+        "proxy in this server's environment does not work. Nothing was sent to EvoLink.",
+        next_step="Ask the user to check SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY, HTTP_PROXY and "
+        "ALL_PROXY in this server's configuration, and to restart it.",
+    )
