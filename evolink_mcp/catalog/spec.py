@@ -7,8 +7,9 @@ and any value of its plain type passes.
 
 from __future__ import annotations
 
+import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Literal
@@ -205,31 +206,60 @@ class ModelSpec(_Fact):
         return field in self.unknown or field in self.params or bool(getattr(self, field, None))
 
 
-_TABLE = TypeAdapter(dict[str, dict[str, object]])
+_WITHDRAWN = "withdrawn"
+"""The table of models that are none any more."""
+
+_HEADING = re.compile(r'\[\[?(?:"([^"]+)"|([\w-]+))(?:\..*)?\]')
+"""A line that begins a table, with the first part of its name, which holds dots in quotes only."""
+
+
+class _Models(Mapping[str, ModelSpec]):
+    """The catalogue, each model read when it is asked for: to start, one is enough."""
+
+    def __init__(self, texts: Mapping[str, str]) -> None:
+        self._texts = texts
+        self._specs: dict[str, ModelSpec] = {}
+
+    def __getitem__(self, name: str) -> ModelSpec:
+        if name not in self._specs:
+            facts = tomllib.loads(self._texts[name])[name]
+            self._specs[name] = ModelSpec.model_validate({"id": name, **facts})
+        return self._specs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._texts)
+
+    def __len__(self) -> int:
+        return len(self._texts)
+
+
+_SUCCESSORS = TypeAdapter(dict[str, str])
 
 
 @cache
 def load_models() -> Mapping[str, ModelSpec]:
     """Read the catalogue that is part of the package, by model id."""
-    return {name: _spec(name, facts) for name, facts in _read_table().items() if "title" in facts}
+    texts = _read_tables()
+    return _Models({name: text for name, text in texts.items() if name != _WITHDRAWN})
 
 
 @cache
 def load_successors() -> Mapping[str, str]:
     """Read which model took the place of one that EvoLink has withdrawn."""
-    return {
-        name: str(facts["now"]) for name, facts in _read_table().items() if "title" not in facts
-    }
+    return _SUCCESSORS.validate_python(tomllib.loads(_read_tables()[_WITHDRAWN])[_WITHDRAWN])
 
 
 @cache
-def _read_table() -> dict[str, dict[str, object]]:
+def _read_tables() -> Mapping[str, str]:
+    """Cut the file into its tables, each with those below it; parsing all of it takes a while."""
     text = files("evolink_mcp.catalog").joinpath("image_models.toml").read_text("utf-8")
-    return _TABLE.validate_python(tomllib.loads(text))
-
-
-def _spec(name: str, facts: Mapping[str, object]) -> ModelSpec:
-    return ModelSpec.model_validate({"id": name, **facts})
+    tables: dict[str, list[str]] = {}
+    lines: list[str] = []
+    for line in text.splitlines():
+        if heading := _HEADING.match(line):
+            lines = tables.setdefault(heading[1] or heading[2], [])
+        lines.append(line)
+    return {name: "\n".join(lines) for name, lines in tables.items()}
 
 
 def unknown_model(name: str) -> ModelSpec:

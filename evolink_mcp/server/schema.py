@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, cast
 
 from pydantic import BaseModel
@@ -28,10 +29,12 @@ PORTABLE = frozenset(
 """Keywords that no known host or model provider rejects."""
 
 
+@cache
 def portable_schema(model: type[BaseModel]) -> Schema:
     """Return a model's schema without references, titles, formats and nullable types.
 
-    A field that may be None is one that may be absent: answers leave such fields out.
+    A field that may be None is one that may be absent: answers leave such fields out. Made once
+    for a model, since it takes a while: not to be changed.
     """
     schema = model.model_json_schema()
     definitions = cast("dict[str, Schema]", schema.get("$defs", {}))

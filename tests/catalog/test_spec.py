@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import tomllib
+from importlib.resources import files
+
 import pytest
 from pydantic import ValidationError
 
@@ -19,6 +22,16 @@ MODELS = load_models()
 def test_a_megabyte_is_the_smaller_of_the_two() -> None:
     assert ReferenceRule(max_megabytes=10).max_bytes == 10_000_000
     assert MaskRule(max_megabytes=4).max_bytes == 4_000_000
+
+
+def test_models_read_one_by_one_are_those_of_the_whole_file() -> None:
+    text = files("evolink_mcp.catalog").joinpath("image_models.toml").read_text("utf-8")
+    whole = tomllib.loads(text)
+    assert load_successors() == whole.pop("withdrawn")
+    assert list(MODELS) == list(whole)
+    assert len(MODELS) == len(whole)
+    for name, facts in whole.items():
+        assert MODELS[name] == ModelSpec.model_validate({"id": name, **facts})
 
 
 def test_what_is_not_stated_is_no_limit() -> None:
