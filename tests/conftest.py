@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 
 import pytest
 from blockbuster import BlockBuster
+
+import_module("evolink_mcp.server.calls")  # a server does it at its first call
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -97,6 +98,14 @@ class Job:
     def asked(self) -> int:
         """How many pictures were asked for; 0 where nobody knows."""
         return (self.request.n or 1) if self.request else 0
+
+
+Moved = Callable[[Job], Awaitable[None]]
+"""Is told of a job whose state has changed."""
+
+
+async def tell_nobody(_: Job) -> None:
+    """Let a job move without a word."""
 
 
 @dataclass(slots=True)

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from dataclasses import dataclass, field
 
 from evolink_mcp.api.wire import TaskId
 from evolink_mcp.errors import JournalUnusable
-from evolink_mcp.jobs.job import Job, JobId, Watch
+from evolink_mcp.jobs.job import Job, JobId, Moved, Watch
 from evolink_mcp.jobs.journal import Journal
 
 logger = logging.getLogger(__name__)
-
-Moved = Callable[[Job], Awaitable[None]]
-"""Is told of a job whose state has changed."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

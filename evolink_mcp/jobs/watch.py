@@ -19,9 +19,19 @@ from evolink_mcp.api.wire import TaskId
 from evolink_mcp.catalog.request import ImageRequest
 from evolink_mcp.errors import EvolinkError, JournalUnusable, PicturesUnsaved, TaskNotFound
 from evolink_mcp.jobs.collect import all_on_disk
-from evolink_mcp.jobs.job import LOCAL, UNFINISHED, Job, JobId, Principal, Watch, new_job_id
+from evolink_mcp.jobs.job import (
+    LOCAL,
+    UNFINISHED,
+    Job,
+    JobId,
+    Moved,
+    Principal,
+    Watch,
+    new_job_id,
+    tell_nobody,
+)
 from evolink_mcp.jobs.journal import Budget, Journal
-from evolink_mcp.jobs.keep import Keeper, Moved
+from evolink_mcp.jobs.keep import Keeper
 from evolink_mcp.jobs.pursue import Pursuit
 
 logger = logging.getLogger(__name__)
@@ -37,10 +47,6 @@ MARK_SECONDS = 1.0
 
 MOST_ORPHANS = 1000
 """Jobs that are taken over at a time."""
-
-
-async def tell_nobody(_: Job) -> None:
-    """Let a job move without a word."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,52 +6,32 @@ import hashlib
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import anyio
-from anyio import to_thread
 from anyio.abc import TaskGroup
 
-from evolink_mcp.api.client import EvolinkApi, connect
-from evolink_mcp.api.egress import Downloads, open_downloads
-from evolink_mcp.api.files import FilesApi, connect_files
-from evolink_mcp.api.network import Network, load_certificates
-from evolink_mcp.errors import EvolinkError, JournalUnusable, KeyMissing, SettingInvalid
+from evolink_mcp.api.network import Network
+from evolink_mcp.errors import EvolinkError, JournalUnusable, KeyMissing
 from evolink_mcp.jobs.database import FILE_NAME
-from evolink_mcp.jobs.inputs import Inputs
-from evolink_mcp.jobs.journal import Journal, open_journal, with_key
-from evolink_mcp.jobs.keep import Moved
-from evolink_mcp.jobs.local import OpenedFolders
-from evolink_mcp.jobs.uploads import Uploads
-from evolink_mcp.jobs.watch import BEAT_SECONDS, Watchers
+from evolink_mcp.jobs.job import Moved
+from evolink_mcp.jobs.journal import Journal, open_journal
 from evolink_mcp.server.principals import KEY_HEADER, current_key
 from evolink_mcp.settings import Settings, key_missing
+
+if TYPE_CHECKING:  # off the way to the first answer
+    from evolink_mcp.jobs.watch import Watchers
+    from evolink_mcp.server.connections import Clients, Connected
 
 logger = logging.getLogger(__name__)
 
 MOST_ACCOUNTS: Final = 256
 """Keys of callers that are in use at once; the one that rests longest makes way for another."""
 
-
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """What needs a key and the network."""
-
-    watchers: Watchers
-    downloads: Downloads
-    api: EvolinkApi
-    inputs: Inputs
-
-
-@dataclass(frozen=True, slots=True)
-class Clients:
-    """EvoLink's two APIs, and the way to files of anybody."""
-
-    api: EvolinkApi
-    files: FilesApi
-    downloads: Downloads
+LOOK_EVERY: Final = 10.0
+"""Seconds between two looks for a job that nobody works on, as long as nothing is connected."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -96,25 +76,12 @@ class Ground:
         """
         async with self._network_lock:
             if self._clients is None:
-                self._clients = await self._open(key)
-            return replace(
-                self._clients,
-                api=self._clients.api.with_key(key),
-                files=self._clients.files.with_key(key),
-            )
+                from evolink_mcp.server.connections import open_clients  # noqa: PLC0415 - heavy
 
-    async def _open(self, key: str) -> Clients:
-        base_url, enter = self.settings.base_url, self.stack.enter_async_context
-        try:
-            tls = await to_thread.run_sync(load_certificates)
-            network = replace(self.network, tls=tls)
-            api = await enter(connect(base_url, key=key, network=network))
-            files = await enter(
-                connect_files(self.settings.files_address(), key=key, network=network)
-            )
-            return Clients(api, files, await enter(open_downloads(base_url, network)))
-        except (OSError, ValueError, ImportError) as error:
-            raise _network_unusable(error) from error
+                self._clients = await self.stack.enter_async_context(
+                    open_clients(self.settings, self.network, key=key)
+                )
+            return self._clients.with_key(key)
 
 
 @dataclass(slots=True, kw_only=True)
@@ -135,7 +102,7 @@ class Account:
     _connected: Connected | None = None
     _resuming: bool = False
     _scopes: list[anyio.CancelScope] = field(default_factory=list[anyio.CancelScope])
-    _watchers: list[Watchers] = field(default_factory=list[Watchers])
+    _watchers: tuple[Watchers, ...] = ()
 
     @property
     def is_idle(self) -> bool:
@@ -200,6 +167,8 @@ class Account:
 
     async def _connect(self, before: Connected | None) -> Connected:
         """Put the watchers together; without the user's journal they may look, but not buy."""
+        from evolink_mcp.server.connections import connect_account  # noqa: PLC0415 - heavy
+
         clients = await self.ground.clients(self.require_key())
         try:
             journal, refusal = await self.journal(), None
@@ -208,42 +177,11 @@ class Account:
                 before.watchers.refusal = error
                 return before
             journal, refusal = await self.ground.spare_journal(), error
-        watchers = self._watch(journal, clients, refusal=refusal)
-        inputs = self._inputs(journal, clients.files)
-        return Connected(watchers, clients.downloads, clients.api, inputs)
-
-    def _watch(
-        self, journal: Journal, clients: Clients, *, refusal: JournalUnusable | None
-    ) -> Watchers:
-        ground = self.ground
-        watchers = Watchers(
-            api=clients.api,
-            downloads=clients.downloads,
-            journal=journal,
-            folder=ground.settings.picture_folder(),
-            group=ground.group,
-            refusal=refusal,
-            moved=ground.moved,
-            sleep=ground.network.sleep,
-            clock=ground.network.clock,
-        )
-        self._watchers.append(watchers)
-        self._begin(watchers.tend_for_ever)
-        return watchers
-
-    def _inputs(self, journal: Journal, files: FilesApi) -> Inputs:
-        """Put together where inputs may come from: what we saved may always be used again."""
-        settings = self.ground.settings
-        folders = (*settings.input_dirs, settings.picture_folder())
-        address = settings.files_address()
-        uploads = Uploads(
-            database=journal.database,
-            origin=with_key(address, self.mark) if self.mark else address,
-            now=journal.now,
-            upload=files.upload,
-        )
-        opened = OpenedFolders(folders, allowed=not self.ground.over_http)
-        return Inputs(folders=opened, journal=journal, uploads=uploads)
+        connected = connect_account(self.ground, journal, clients=clients, mark=self.mark)
+        connected.watchers.refusal = refusal
+        self._watchers += (connected.watchers,)
+        self._begin(connected.watchers.tend_for_ever)
+        return connected
 
     async def _resume(self) -> None:
         """Connect as soon as there is a job that nobody works on; the watchers do the rest."""
@@ -252,7 +190,7 @@ class Account:
             while self._connected is None:
                 if await path.exists() and await (await self.journal()).waits_for_somebody():
                     await self.connected()
-                await self.ground.network.sleep(BEAT_SECONDS)
+                await self.ground.network.sleep(LOOK_EVERY)
         except (EvolinkError, OSError) as error:
             logger.warning("unfinished jobs are not taken up: %s", error)
 
@@ -338,15 +276,4 @@ def _too_many_keys() -> EvolinkError:
         message="Too many EvoLink keys have jobs under way at this server. Nothing was sent to "
         "EvoLink.",
         next_step="Call again in a few minutes.",
-    )
-
-
-def _network_unusable(error: Exception) -> SettingInvalid:
-    return SettingInvalid(
-        setting="SSL_CERT_FILE",
-        code="network_unusable",
-        message=f"No connection can be set up ({type(error).__name__}): a certificate file or a "
-        "proxy in this server's environment does not work. Nothing was sent to EvoLink.",
-        next_step="Ask the user to check SSL_CERT_FILE, SSL_CERT_DIR, HTTPS_PROXY, HTTP_PROXY and "
-        "ALL_PROXY in this server's configuration, and to restart it.",
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import TYPE_CHECKING
 
 import anyio
 
@@ -11,10 +12,9 @@ from evolink_mcp.api.network import Network
 from evolink_mcp.catalog.models import Catalogue, open_catalogue
 from evolink_mcp.catalog.request import ImageRequest
 from evolink_mcp.errors import EvolinkError, InvalidRequest, SettingInvalid
+from evolink_mcp.jobs.job import Moved, tell_nobody
 from evolink_mcp.jobs.journal import Budget, Journal
-from evolink_mcp.jobs.keep import Moved
-from evolink_mcp.jobs.watch import tell_nobody
-from evolink_mcp.server.accounts import Accounts, Connected, Ground
+from evolink_mcp.server.accounts import Accounts, Ground
 from evolink_mcp.server.answers import Caller
 from evolink_mcp.server.apart import Apart, Result
 from evolink_mcp.server.consent import Consent
@@ -22,6 +22,9 @@ from evolink_mcp.server.hosts import Patience, load_hosts
 from evolink_mcp.server.links import Links
 from evolink_mcp.server.principals import current_allowance, current_key, current_principal
 from evolink_mcp.settings import Settings
+
+if TYPE_CHECKING:  # off the way to the first answer
+    from evolink_mcp.server.connections import Connected
 
 GRACE = 5.0
 """Seconds for paid steps to come to an end after the host has gone."""

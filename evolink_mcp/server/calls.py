@@ -20,9 +20,9 @@ from evolink_mcp.jobs.journal import Budget
 from evolink_mcp.jobs.references import check_references
 from evolink_mcp.jobs.rows import wish_of
 from evolink_mcp.jobs.watch import Watchers
-from evolink_mcp.server.accounts import Connected
 from evolink_mcp.server.app import App
 from evolink_mcp.server.arguments import read_generate_image, read_get_task
+from evolink_mcp.server.connections import Connected
 from evolink_mcp.server.consent import split_confirm
 from evolink_mcp.server.limits import mask_limits_of, reference_limits_of
 from evolink_mcp.server.principals import current_principal

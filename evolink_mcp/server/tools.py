@@ -23,7 +23,6 @@ from evolink_mcp.server.arguments import (
     list_tasks_schema,
     read_list_tasks,
 )
-from evolink_mcp.server.calls import ToolCall
 from evolink_mcp.server.consent import with_confirm
 from evolink_mcp.server.credits import DESCRIPTION as CREDITS_DESCRIPTION
 from evolink_mcp.server.credits import SCHEMA as CREDITS_SCHEMA
@@ -134,12 +133,16 @@ async def generate_image(
     arguments: Arguments, ctx: Context[App]
 ) -> CallToolResult | InputRequiredResult:
     """Buy pictures and wait for them, or ask the user first."""
+    from evolink_mcp.server.calls import ToolCall  # noqa: PLC0415 - off the way to the first answer
+
     call = ToolCall(ctx)
     return await call.answer(partial(call.generate, arguments))
 
 
 async def get_task(arguments: Arguments, ctx: Context[App]) -> CallToolResult | InputRequiredResult:
     """Join a task and wait for it."""
+    from evolink_mcp.server.calls import ToolCall  # noqa: PLC0415 - off the way to the first answer
+
     call = ToolCall(ctx)
     return await call.answer(partial(call.follow, arguments))
 

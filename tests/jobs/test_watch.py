@@ -21,10 +21,10 @@ from evolink_mcp.errors import (
     WaitAbandoned,
 )
 from evolink_mcp.jobs.database import Database
-from evolink_mcp.jobs.job import LOCAL, Job, State, Watch
+from evolink_mcp.jobs.job import LOCAL, Job, State, Watch, tell_nobody
 from evolink_mcp.jobs.leases import FIRST_RETRY, LEASE_SECONDS
 from evolink_mcp.jobs.pursue import LONGEST_SILENCE, LONGEST_WATCH
-from evolink_mcp.jobs.watch import BEAT_SECONDS, MARK_SECONDS, tell_nobody
+from evolink_mcp.jobs.watch import BEAT_SECONDS, MARK_SECONDS
 from evolink_mcp.sandbox.failures import MESSAGES
 from tests.jobs.shop import Shop, answer_lost, answered, open_shop, wanted
 from tests.sandbox.desk import DAY
