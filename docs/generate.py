@@ -74,9 +74,12 @@ def _sections(models: Mapping[str, ModelSpec]) -> Iterator[str]:
 
 
 def _tools(catalogue: Catalogue) -> Iterator[str]:
-    for tool in make_tools(catalogue):
+    everywhere = {tool.name for tool in make_tools(catalogue)}
+    others = (tool for tool in make_tools(catalogue, over_http=True) if tool.name not in everywhere)
+    for tool in (*make_tools(catalogue), *others):
         hints = tool.annotations
         spends = "reads only" if hints and hints.read_only_hint else "spends credits"
+        spends += "" if tool.name in everywhere else ", over HTTP"
         yield f"### `{tool.name}`: {tool.title} ({spends})\n\n{tool.description}\n"
         yield _table(("argument", "type", "rule", "what it is"), _arguments(tool.parameters))
 

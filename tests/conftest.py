@@ -23,6 +23,7 @@ def no_blocking_in_the_event_loop() -> Iterator[None]:
     # Small files of the package, read once when something is built.
     reading = guard.functions["io.TextIOWrapper.read"]
     reading.can_block_in("spec.py", {"load_models"})
+    reading.can_block_in("service/uploads.py", {"__post_init__"})
     reading.can_block_in("hosts.py", {"load_hosts"})
     reading.can_block_in("httpcore2/__init__.py", {"<module>"})
     guard.functions["threading.Lock.acquire"].can_block_in("coverage/collector.py", {"lock_data"})

@@ -25,6 +25,7 @@ from evolink_mcp.jobs.convert import Fitted, Kind, Limits, check_mask_fits, fit
 from evolink_mcp.jobs.job import LOCAL, Picture, Principal
 from evolink_mcp.jobs.journal import Journal
 from evolink_mcp.jobs.local import LocalFile, OpenedFolders
+from evolink_mcp.jobs.received import Received
 from evolink_mcp.jobs.uploads import Uploads
 
 PUBLIC_NOTE = "Uploaded files are public to anyone who has their address, for 72 hours."
@@ -38,6 +39,10 @@ LIFE_NEEDED = timedelta(minutes=10)
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+):", re.IGNORECASE)
 _HANDLE = re.compile(r"evolink://tasks/([A-Za-z0-9_-]{1,128})/images/([1-9][0-9]{0,3})")
+
+
+_UPLOAD = re.compile(r"evolink://uploads/")
+_SENT = "the handle of a picture that was sent to an upload link (upload_link) within 72 hours"
 
 
 _PNG = Limits(formats=("png",))
@@ -159,6 +164,7 @@ class Inputs:
     folders: OpenedFolders
     journal: Journal
     uploads: Uploads
+    received: Received
 
     async def prepare(
         self,
@@ -195,6 +201,8 @@ class Inputs:
         match scheme[1].lower() if scheme else "file":
             case "http" | "https":
                 return self._address(wanted)
+            case "evolink" if _UPLOAD.match(wanted.given):
+                return await self._sent(wanted, principal)
             case "evolink":
                 return await self._earlier(wanted, principal)
             case "file":
@@ -228,6 +236,15 @@ class Inputs:
         if picture.path is None:
             raise wanted.refusal("was not saved, and its link has no life left", _HANDLES)
         return await _fitted(await _saved(picture.path, wanted), wanted, name=wanted.given)
+
+    async def _sent(self, wanted: _Wanted, principal: Principal) -> _File:
+        """Read a picture that its principal has sent to an upload link."""
+        picture_id = wanted.given.partition("/uploads/")[2]
+        find = partial(self.received.find, principal, picture_id)
+        path = await to_thread.run_sync(find)
+        if path is None:
+            raise wanted.refusal("is no picture that was sent here, or is kept no longer", _SENT)
+        return await _fitted(await _saved(path, wanted, allowed=_SENT), wanted)
 
     async def _picture(self, given: str, principal: Principal) -> Picture | None:
         handle = _HANDLE.fullmatch(given)
@@ -267,12 +284,12 @@ def _wanted(
         yield _Wanted(field="mask_url", given=mask_url, rule=rules.mask, kind="mask")
 
 
-async def _saved(path: Path, wanted: _Wanted) -> LocalFile:
+async def _saved(path: Path, wanted: _Wanted, *, allowed: str = _HANDLES) -> LocalFile:
     """Read a picture that was saved, if it is still there itself and no link took its place."""
     try:
         return await OpenedFolders((path.parent,)).read(str(path), limit=MAX_INPUT_BYTES)
     except InvalidRequest as error:  # which tells of a path that the caller has not named
-        raise wanted.refusal("is not where it was saved any more", _HANDLES) from error
+        raise wanted.refusal("is not where it was saved any more", allowed) from error
 
 
 async def _fitted(file: LocalFile, wanted: _Wanted, *, name: str | None = None) -> _File:

@@ -9,7 +9,7 @@ from typing import Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field
 
 from evolink_mcp.api.wire import TaskId
-from evolink_mcp.errors import Charged
+from evolink_mcp.errors import Charged, EvolinkError
 from evolink_mcp.jobs.job import LOCAL, Principal
 from evolink_mcp.server.links import Links
 
@@ -70,6 +70,17 @@ class Failure(_Part):
     retryable: bool = Field(description="Whether the same call may succeed later.")
     charged: Charged = Field(description="Whether it cost credits.")
     next_step: str
+
+    @classmethod
+    def of(cls, error: EvolinkError, *, charged: Charged | None = None) -> Failure:
+        """Tell an error; `charged` where more is known than the error knows."""
+        return cls(
+            code=error.code,
+            message=error.message,
+            retryable=error.retryable,
+            charged=charged or error.charged,
+            next_step=error.next_step,
+        )
 
 
 class Answer(_Part):
@@ -145,7 +156,7 @@ class Caller:
         """Return an answer as it may be told to this caller."""
         if not self.remote:
             return answer
-        changes: dict[str, object] = {"error": self._failure(answer.error)}
+        changes: dict[str, object] = {"error": self.failure(answer.error) if answer.error else None}
         if isinstance(answer, Answer):
             images = answer.images
             changes["images"] = images and [self._image(image, answer) for image in images]
@@ -175,13 +186,14 @@ class Caller:
         problem = self.without_paths(entry.problem) if entry.problem else None
         return entry.model_copy(update={"paths": None, "problem": problem})
 
-    def _failure(self, failure: Failure | None) -> Failure | None:
-        if failure is None:
-            return None
-        words = {
-            name: self.without_paths(getattr(failure, name)) for name in ("message", "next_step")
-        }
-        return failure.model_copy(update=words)
+    def failure(self, failure: Failure) -> Failure:
+        """Return a failure as it may be told to this caller."""
+        return failure.model_copy(
+            update={
+                "message": self.without_paths(failure.message),
+                "next_step": self.without_paths(failure.next_step),
+            }
+        )
 
 
 HERE = Caller()

@@ -21,6 +21,7 @@ from evolink_mcp.server.consent import Consent
 from evolink_mcp.server.hosts import Patience, load_hosts
 from evolink_mcp.server.links import Links
 from evolink_mcp.server.principals import current_allowance, current_key, current_principal
+from evolink_mcp.server.upload_links import UploadLinks
 from evolink_mcp.settings import Settings
 
 if TYPE_CHECKING:  # off the way to the first answer
@@ -49,6 +50,8 @@ class App:
         self.patience = Patience(load_hosts(), settings)
         self.links: Links | None = None
         """Makes download links; whoever serves over HTTP puts it here before the first call."""
+        self.upload_links: UploadLinks | None = None
+        """Makes links to send pictures to; as `links`."""
         self._group = ground.group
         self._over_http = ground.over_http
         ours = (settings.picture_folder(), settings.data_folder())

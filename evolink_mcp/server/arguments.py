@@ -9,7 +9,7 @@ from typing import cast, get_args
 from evolink_mcp.api.wire import TaskId, read_task_id
 from evolink_mcp.catalog.models import Catalogue
 from evolink_mcp.catalog.request import ImageRequest, Json, read_request, unknown_fields
-from evolink_mcp.catalog.schema import request_schema
+from evolink_mcp.catalog.schema import INPUTS, request_schema
 from evolink_mcp.errors import InvalidRequest, Problem
 from evolink_mcp.server.answers import Shown
 from evolink_mcp.settings import Confirm
@@ -47,10 +47,17 @@ LIMIT: Mapping[str, object] = {
 USUAL_LIMIT, HIGHEST_LIMIT = 20, 100
 
 
-def generate_image_schema(catalogue: Catalogue) -> dict[str, object]:
-    """Return the input schema of `generate_image`: the models' own, and how long to wait."""
+def generate_image_schema(catalogue: Catalogue, *, inputs: str = INPUTS) -> dict[str, object]:
+    """Return the input schema of `generate_image`: the models' own, and how long to wait.
+
+    `inputs` says what may stand for a reference image.
+    """
     schema = request_schema(catalogue)
-    return {**schema, "properties": {**schema["properties"], "wait_seconds": WAIT_SECONDS}}
+    properties = {**schema["properties"], "wait_seconds": WAIT_SECONDS}
+    if (images := properties.get("image_urls")) is not None:
+        told = str(images["description"]).replace(INPUTS, inputs)
+        properties["image_urls"] = {**images, "description": told}
+    return {**schema, "properties": properties}
 
 
 def get_task_schema() -> dict[str, object]:

@@ -19,6 +19,7 @@ from evolink_mcp.errors import SettingInvalid
 from evolink_mcp.jobs.inputs import Inputs
 from evolink_mcp.jobs.journal import Journal, with_key
 from evolink_mcp.jobs.local import OpenedFolders
+from evolink_mcp.jobs.received import FOLDER_NAME, Received
 from evolink_mcp.jobs.uploads import Uploads
 from evolink_mcp.jobs.watch import Watchers
 from evolink_mcp.server.accounts import Ground
@@ -104,8 +105,12 @@ def _inputs(ground: Ground, journal: Journal, *, files: FilesApi, mark: str) -> 
         now=journal.now,
         upload=files.upload,
     )
-    opened = OpenedFolders(folders, allowed=not ground.over_http)
-    return Inputs(folders=opened, journal=journal, uploads=uploads)
+    return Inputs(
+        folders=OpenedFolders(folders, allowed=not ground.over_http),
+        journal=journal,
+        uploads=uploads,
+        received=Received(folder=settings.data_folder() / FOLDER_NAME),
+    )
 
 
 def _network_unusable(error: Exception) -> SettingInvalid:

@@ -168,23 +168,13 @@ def _result(
 ) -> CallToolResult:
     lines = [_balance_line(answer), _spent_line(answer), *_unknown_lines(answer)]
     if error is not None:
-        failure = _failure(error, caller)
+        failure = caller.failure(Failure.of(error))
         answer = answer.model_copy(update={"error": failure})
         lines = [*_error_lines(failure), *lines]
     return CallToolResult(
         content=[TextContent(type="text", text="\n".join(filter(None, lines)))],
         structured_content=answer.model_dump(mode="json", exclude_none=True),
         is_error=error is not None,
-    )
-
-
-def _failure(error: EvolinkError, caller: Caller) -> Failure:
-    return Failure(
-        code=error.code,
-        message=caller.without_paths(error.message),
-        retryable=error.retryable,
-        charged=error.charged,
-        next_step=caller.without_paths(error.next_step),
     )
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import hmac
 import os
 import secrets
@@ -19,6 +17,7 @@ from typing import Final
 from evolink_mcp.api.wire import TaskId
 from evolink_mcp.errors import SettingInvalid
 from evolink_mcp.jobs.job import Principal
+from evolink_mcp.server.seals import SECRET_BYTES, open_sealed, seal, write_sealed
 
 FILE_NAME: Final = "links.key"
 """Where the secret is kept, in the data folder."""
@@ -26,8 +25,6 @@ FILE_NAME: Final = "links.key"
 LIFETIME: Final = 24 * 3600.0
 """Seconds that a link lives, as long as EvoLink's own."""
 
-_SECRET_BYTES: Final = 32
-_SEAL_BYTES: Final = 32
 _PRIVATE_FILE, _PRIVATE_FOLDER = 0o600, 0o700
 
 _HEAD: Final = struct.Struct(">QH16s")
@@ -76,15 +73,14 @@ class Links:
         """Make a link to a picture; it ends at a whole minute, as its expiry is told."""
         ends = int(self.now() + self.lifetime) // 60 * 60
         payload = _HEAD.pack(ends, n, self._mark(principal)) + task_id.encode()
-        token = _encoded(payload + self._seal(_LINK, payload))
+        token = write_sealed(payload, purpose=_LINK, secret=self.secret)
         url = f"{self.base_url.rstrip('/')}/pictures/{token}"
         return Link(url, datetime.fromtimestamp(ends, UTC))
 
     def read(self, token: str) -> LinkTarget | None:
         """Return what a link leads to; None if it was not made here or has expired."""
-        sealed = _decoded(token)
-        payload, seal = sealed[:-_SEAL_BYTES], sealed[-_SEAL_BYTES:]
-        if not hmac.compare_digest(seal, self._seal(_LINK, payload)):
+        payload = open_sealed(token, purpose=_LINK, secret=self.secret)
+        if payload is None:
             return None
         ends, n, holder = _HEAD.unpack_from(payload)
         if self.now() >= ends:
@@ -96,10 +92,7 @@ class Links:
         return hmac.compare_digest(target.holder, self._mark(principal))
 
     def _mark(self, principal: Principal) -> bytes:
-        return self._seal(_HOLDER, principal.encode())[:16]
-
-    def _seal(self, purpose: bytes, content: bytes) -> bytes:
-        return hmac.digest(self.secret, purpose + content, hashlib.sha256)
+        return seal(principal.encode(), purpose=_HOLDER, secret=self.secret)[:16]
 
 
 def load_secret(folder: Path) -> bytes:
@@ -119,8 +112,8 @@ def load_secret(folder: Path) -> bytes:
         secret = path.read_bytes()
     except OSError as error:
         raise _unusable(path, reason=error.strerror or type(error).__name__) from error
-    if len(secret) != _SECRET_BYTES:
-        raise _unusable(path, reason=f"it has {len(secret)} bytes instead of {_SECRET_BYTES}")
+    if len(secret) != SECRET_BYTES:
+        raise _unusable(path, reason=f"it has {len(secret)} bytes instead of {SECRET_BYTES}")
     return secret
 
 
@@ -130,26 +123,13 @@ def _make(path: Path) -> None:
     descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE_FILE)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            file.write(secrets.token_bytes(_SECRET_BYTES))
+            file.write(secrets.token_bytes(SECRET_BYTES))
             file.flush()
             os.fsync(file.fileno())
         with suppress(FileExistsError):
             path.hardlink_to(part)
     finally:
         part.unlink()
-
-
-def _encoded(content: bytes) -> str:
-    return base64.urlsafe_b64encode(content).rstrip(b"=").decode()
-
-
-def _decoded(token: str) -> bytes:
-    """Return what a token holds; nothing where it is written in any other way than ours."""
-    try:
-        content = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
-    except ValueError:
-        return b""
-    return content if _encoded(content) == token else b""
 
 
 def _unusable(path: Path, *, reason: str) -> SettingInvalid:

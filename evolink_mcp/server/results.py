@@ -16,7 +16,7 @@ from anyio import to_thread
 from mcp.types import CallToolResult, ContentBlock, ImageContent, ResourceLink, TextContent
 
 from evolink_mcp.api.wire import TaskId
-from evolink_mcp.errors import Charged, EvolinkError, OutcomeUnknown, TaskFailed
+from evolink_mcp.errors import EvolinkError, OutcomeUnknown, TaskFailed
 from evolink_mcp.jobs.cadence import next_reading
 from evolink_mcp.jobs.job import Job, Picture, State, Watch
 from evolink_mcp.jobs.preview import BASE64_BUDGET, Preview, reduced, whole
@@ -110,7 +110,7 @@ def unread(error: EvolinkError, *, task_id: TaskId, caller: Caller = HERE) -> Ca
         status="unknown",
         task_id=task_id,
         next_call=_get_task(task_id),
-        error=_failure(error, charged="unknown"),
+        error=Failure.of(error, charged="unknown"),
     )
     told = caller.told(answer)
     return _result(told, text=failed_text(told), is_error=True)
@@ -136,7 +136,7 @@ def tasks_listed(answer: TaskList) -> CallToolResult:
 
 def list_failed(error: EvolinkError, *, caller: Caller = HERE) -> CallToolResult:
     """Answer that there is no list."""
-    told = caller.told(TaskList(error=_failure(error, charged=error.charged)))
+    told = caller.told(TaskList(error=Failure.of(error)))
     text = failed_text(Answer(status="refused", error=told.error))
     return _result(told, text=text, is_error=True)
 
@@ -202,7 +202,7 @@ def _failed(error: EvolinkError, *, job: Job | None, notes: list[str]) -> Answer
         credits_reserved=job.task.credits_reserved if job and job.task else None,
         notes=notes or None,
         next_call=_get_task(task_id) if paid and task_id and not over else None,
-        error=_failure(error, charged=charged),
+        error=Failure.of(error, charged=charged),
     )
 
 
@@ -247,16 +247,6 @@ def _links(answer: Answer) -> list[ContentBlock]:
         for image in answer.images or ()
         if image.saved
     ]
-
-
-def _failure(error: EvolinkError, *, charged: Charged) -> Failure:
-    return Failure(
-        code=error.code,
-        message=error.message,
-        retryable=error.retryable,
-        charged=charged,
-        next_step=error.next_step,
-    )
 
 
 def _failure_status(error: EvolinkError, *, paid: bool) -> Status:

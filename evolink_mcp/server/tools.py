@@ -31,6 +31,10 @@ from evolink_mcp.server.lists import read_list
 from evolink_mcp.server.models import ModelList, read_models
 from evolink_mcp.server.results import failed, list_failed, states_shown_as, tasks_listed
 from evolink_mcp.server.schema import portable_schema
+from evolink_mcp.server.uploading import DESCRIPTION as UPLOAD_DESCRIPTION
+from evolink_mcp.server.uploading import SCHEMA as UPLOAD_SCHEMA
+from evolink_mcp.server.uploading import UploadAnswer, upload_link
+from evolink_mcp.server.words import ELSEWHERE, HERE, Words
 from evolink_mcp.settings import NEVER, Confirm
 
 Arguments = dict[str, object]
@@ -39,25 +43,26 @@ _GENERATE = """\
 Make pictures from a text, or edit and combine pictures, with EvoLink's {title}. Costs EvoLink \
 credits: each call is a new purchase{price}.
 
-Waits until the pictures are ready (usually 30 to 120 seconds), saves them on the user's disk and \
-answers with their paths, addresses and a small preview. If they are not ready in time, the \
-answer is a success with a task_id: call get_task with it, and do not call this tool again for \
-the same picture. Call again only for another picture or when the user asks for one.
+Waits until the pictures are ready (usually 30 to 120 seconds), {ending}. \
+If they are not ready in time, the answer is a success with a task_id: call get_task with it, \
+and do not call this tool again for the same picture. Call again only for another picture or when \
+the user asks for one.
 
 To change an earlier picture, pass its evolink:// handle in image_urls, however old it is, and \
-say in the prompt what to change. A file of the user goes in by its absolute path; it is uploaded, \
+say in the prompt what to change. {files}, \
 and public for 72 hours to whoever has its address. Write the prompt in full sentences: subject, \
 setting, style, light. Text that should appear in the picture goes in quotes."""
 
 _GET_TASK = """\
 Look at a task of generate_image and wait for its pictures. Costs nothing. Gives the same answer \
-as generate_image once the task is done: paths, addresses and previews. If it is still not done, \
-the answer says when to call again. Also fetches pictures again that could not be saved."""
+as generate_image once the task is done: {pictures}, addresses and previews. \
+If it is still not done, the answer says when to call again. Also fetches pictures again that \
+could not be saved."""
 
 
 _LIST_TASKS = """\
-List what was bought with this server, newest first: what is still running, what is on disk and \
-where, what failed, and requests of which nobody knows whether EvoLink took them. Costs nothing \
+List what was bought with this server, newest first: what is still running, what is {ready}, \
+what failed, and requests of which nobody knows whether EvoLink took them. Costs nothing \
 and asks nobody. Use it when a task id was lost, when the user asks for an earlier picture, or \
 before calling generate_image again after a break. Go on with get_task and a task_id of the list."""
 
@@ -79,14 +84,20 @@ class _AsTheyCome(FuncMetadata):
         return {"arguments": arguments_to_validate}
 
 
-def make_tools(catalogue: Catalogue, confirm: Confirm = NEVER) -> list[Tool]:
-    """Make the tools for the models that are enabled."""
-    return [
+def make_tools(
+    catalogue: Catalogue, confirm: Confirm = NEVER, *, over_http: bool = False
+) -> list[Tool]:
+    """Make the tools for the models that are enabled.
+
+    Over HTTP callers have no files here: pictures leave by links, and come in by links.
+    """
+    words = ELSEWHERE if over_http else HERE
+    own = [
         _tool(
             generate_image,
             title="Generate or edit images",
-            description=_describe_generate(catalogue),
-            parameters=with_confirm(generate_image_schema(catalogue), confirm),
+            description=_describe_generate(catalogue, words),
+            parameters=with_confirm(generate_image_schema(catalogue, inputs=words.inputs), confirm),
             annotations=ToolAnnotations(
                 title="Generate or edit images",
                 read_only_hint=False,
@@ -98,14 +109,14 @@ def make_tools(catalogue: Catalogue, confirm: Confirm = NEVER) -> list[Tool]:
         _tool(
             get_task,
             title="Wait for an image task",
-            description=_GET_TASK,
+            description=_GET_TASK.format(pictures=words.pictures),
             parameters=get_task_schema(),
             annotations=_reads("Wait for an image task", open_world=True),
         ),
         _tool(
             list_tasks,
             title="List image tasks",
-            description=_LIST_TASKS,
+            description=_LIST_TASKS.format(ready=words.ready),
             parameters=list_tasks_schema(),
             annotations=_reads("List image tasks", open_world=False),
             answer=TaskList,
@@ -127,6 +138,18 @@ def make_tools(catalogue: Catalogue, confirm: Confirm = NEVER) -> list[Tool]:
             answer=CreditsAnswer,
         ),
     ]
+    return [*own, _upload_link()] if over_http else own
+
+
+def _upload_link() -> Tool:
+    return _tool(
+        upload_link,
+        title="Get an upload link",
+        description=UPLOAD_DESCRIPTION,
+        parameters=dict(UPLOAD_SCHEMA),
+        annotations=_reads("Get an upload link", open_world=False),
+        answer=UploadAnswer,
+    )
 
 
 async def generate_image(
@@ -174,7 +197,7 @@ def _reads(title: str, *, open_world: bool) -> ToolAnnotations:
     )
 
 
-def _describe_generate(catalogue: Catalogue) -> str:
+def _describe_generate(catalogue: Catalogue, words: Words) -> str:
     only = catalogue.only
     title = only.title if only else f"{len(catalogue.models)} image models (see list_models)"
     price = (
@@ -182,7 +205,7 @@ def _describe_generate(catalogue: Catalogue) -> str:
         if only and only.typical_credits
         else ""
     )
-    return _GENERATE.format(title=title, price=price)
+    return _GENERATE.format(title=title, price=price, ending=words.ending, files=words.files)
 
 
 def _tool(

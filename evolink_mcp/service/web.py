@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from functools import partial
-from typing import Final
+from typing import Final, Protocol
 
 from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
 from mcp.server.transport_security import TransportSecuritySettings
@@ -18,12 +19,14 @@ from evolink_mcp.server.app import App
 from evolink_mcp.server.build import Gate, build_server
 from evolink_mcp.server.links import Links
 from evolink_mcp.server.principals import KEY_HEADER
+from evolink_mcp.server.upload_links import UploadLinks
 from evolink_mcp.service.address import Address
 from evolink_mcp.service.identities import Identities
 from evolink_mcp.service.keys import TakeKeys
 from evolink_mcp.service.pictures import Pictures
 from evolink_mcp.service.probes import Probes
 from evolink_mcp.service.traffic import CountTraffic, LimitRequests, Traffic
+from evolink_mcp.service.uploads import uploads_for
 from evolink_mcp.settings import Settings
 
 MAX_BODY: Final = 4 * 1024 * 1024
@@ -64,11 +67,11 @@ def build_web(
         SettingInvalid: A setting names what does not exist.
     """
     probes = Probes(traffic := Traffic(), network.clock)
-    pictures = Pictures(links) if links else None
+    parts = _parts(settings, links)
     gate = Gate(
         verifier=identities.verifier if identities else None,
         auth=identities.auth if identities else None,
-        opened=partial(_opened, probes, pictures),
+        opened=partial(_opened, (probes, *parts)),
     )
     web = build_server(settings, network=network, gate=gate).streamable_http_app(
         stateless_http=True,
@@ -77,8 +80,7 @@ def build_web(
         transport_security=protection(settings, address),
     )
     web.router.routes.extend(_routes(probes, identities))
-    if pictures is not None:
-        web.router.routes.append(pictures.route())
+    web.router.routes.extend(part.route() for part in parts)
     web.user_middleware.append(Middleware(LimitRequests, clock=network.clock))
     web.user_middleware.append(Middleware(TakeKeys))
     web.user_middleware.insert(0, _cors(settings))
@@ -86,10 +88,32 @@ def build_web(
     return web
 
 
-def _opened(probes: Probes, pictures: Pictures | None, app: App) -> None:  # noqa: PLR0917
-    probes.opened(app)
-    if pictures is not None:
-        pictures.opened(app)
+class Part(Protocol):
+    """What is served beside MCP."""
+
+    def opened(self, app: App) -> None:
+        """Take the app that it belongs to."""
+        ...
+
+
+class RoutedPart(Part, Protocol):
+    """A part with a way of its own."""
+
+    def route(self) -> Route:
+        """Return the way."""
+        ...
+
+
+def _parts(settings: Settings, links: Links | None) -> tuple[RoutedPart, ...]:
+    if links is None:
+        return ()
+    uploads = UploadLinks(base_url=links.base_url, secret=links.secret, now=links.now)
+    return Pictures(links), uploads_for(settings, uploads)
+
+
+def _opened(parts: Sequence[Part], app: App) -> None:
+    for part in parts:
+        part.opened(app)
 
 
 def protection(settings: Settings, address: Address) -> TransportSecuritySettings:
@@ -123,7 +147,7 @@ def _cors(settings: Settings) -> Middleware:
         CORSMiddleware,
         allow_origins=settings.allowed_origins,
         allow_origin_regex=_LOOPBACK_ORIGIN,
-        allow_methods=["GET", "POST", "DELETE"],
+        allow_methods=["GET", "POST", "PUT", "DELETE"],
         allow_headers=_HEADERS,
         expose_headers=["www-authenticate"],
     )

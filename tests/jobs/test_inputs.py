@@ -24,6 +24,7 @@ from evolink_mcp.jobs.inputs import MAX_INPUT_BYTES, PUBLIC_NOTE, Inputs, MaskLi
 from evolink_mcp.jobs.job import LOCAL, Picture, Principal
 from evolink_mcp.jobs.journal import Journal
 from evolink_mcp.jobs.local import OpenedFolders
+from evolink_mcp.jobs.received import Received
 from evolink_mcp.jobs.references import check_references
 from evolink_mcp.jobs.uploads import Uploads
 from tests.jobs.records import FOX, admitted, new_job, open_record, submitted
@@ -131,7 +132,8 @@ async def open_desk(tree: Tree, *, allowed: bool = True) -> AsyncGenerator[Desk]
             database=journal.database, origin=BASE_URL, now=clock, upload=files.upload
         )
         folders = OpenedFolders((tree.pics,), allowed=allowed)
-        inputs = Inputs(folders=folders, journal=journal, uploads=uploads)
+        received = Received(folder=tree.base / "received")
+        inputs = Inputs(folders=folders, journal=journal, uploads=uploads, received=received)
         yield Desk(tree, inputs, journal, wire, clock)
 
 
@@ -501,7 +503,7 @@ async def test_no_connection_is_made_to_a_hostile_address(targets: Desk, group: 
 async def test_the_corpus_would_notice_a_leak(targets: Desk) -> None:
     """What it watches is what an upload goes through, and its secrets are fit to be sent."""
     opened = OpenedFolders((targets.tree.base / "outside",))
-    inputs = Inputs(folders=opened, journal=targets.journal, uploads=targets.inputs.uploads)
+    inputs = replace(targets.inputs, folders=opened)
     secret = targets.tree.base / "outside/secret.png"
     await (await inputs.prepare([str(secret)], limits=LIMITS)).publish()
     assert len(targets.wire.requests) == 1
