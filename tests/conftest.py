@@ -1,4 +1,4 @@
-"""What all tests stand on: one event loop, and no blocking call in it."""
+"""What all tests stand on: one event loop, no blocking call in it, pictures drawn in no time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from importlib import import_module
 
 import pytest
 from blockbuster import BlockBuster
+
+from evolink_mcp.sandbox.drawing import draw
 
 import_module("evolink_mcp.server.calls")  # a server does it at its first call
 
@@ -30,3 +32,9 @@ def no_blocking_in_the_event_loop() -> Iterator[None]:
     guard.activate()
     yield
     guard.deactivate()
+
+
+@pytest.fixture(autouse=True)
+def pictures_are_not_smoothed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the sandbox draw in an eighth of its time; few tests look at what is in a picture."""
+    monkeypatch.setattr(draw, "SUPERSAMPLING", 1)

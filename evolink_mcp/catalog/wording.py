@@ -18,7 +18,8 @@ def either(values: Iterable[object]) -> str:
 def shown(value: object) -> str:
     """Show a wrong value: in quotes, cut, without control characters."""
     text = value if isinstance(value, str) else _as_json(value)
-    printable = "".join(char if char.isprintable() else "?" for char in text)
+    beginning = text[: _SHOWN + 1]
+    printable = "".join(char if char.isprintable() else "?" for char in beginning)
     return f'"{printable[:_SHOWN]}…"' if len(printable) > _SHOWN else f'"{printable}"'
 
 

@@ -19,6 +19,7 @@ from PIL import Image
 
 from evolink_mcp.jobs.job import Job, JobId, Picture, Watch
 from evolink_mcp.sandbox import Sandbox
+from evolink_mcp.sandbox.drawing import draw
 from evolink_mcp.server.results import Call, finished
 from tests.servers import Era, Messages, answer_of, host_of, settings_for, text_of
 
@@ -109,8 +110,9 @@ def test_a_picture_that_vanished_goes_without_a_preview(tmp_path: Path) -> None:
 
 
 async def test_a_full_picture_that_is_too_large_is_reduced(
-    sandbox: Sandbox, tmp_path: Path
+    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(draw, "SUPERSAMPLING", 2)  # smooth edges make a file larger
     async with host_of(sandbox, settings_for(tmp_path, preview="full")) as host:
         result = await host.call_tool("generate_image", {"prompt": "a red fox", "n": 4})
     assert {image.format for image in previews_of(result)} == {"WEBP"}

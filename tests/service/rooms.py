@@ -90,7 +90,7 @@ async def served(
     links: Links | None = None,
 ) -> AsyncGenerator[httpx.AsyncClient]:
     """Run the application without a socket."""
-    world = network or network_of(sandbox or Sandbox(speed=1e6))
+    world = network or network_of(sandbox or Sandbox(speed=1000))
     identities = await open_identities(settings, world)
     web = build_web(settings, address, network=world, identities=identities, links=links)
     transport = ApartTransport(httpx.ASGITransport(app=web, client=(peer, 5000)))
