@@ -79,10 +79,13 @@ class JobTable:
         return _job_of(connection, row) if row else None
 
     def spent(self, connection: sqlite3.Connection, *, principal: Principal | None = None) -> float:
-        """Return the credits that were booked today, by all or by one principal."""
+        """Return the credits that were booked today, by all or by one principal.
+
+        A price below 0, which earlier versions took from EvoLink, makes no room for others.
+        """
         chosen = " AND principal=?" if principal is not None else ""
         row = connection.execute(
-            f"SELECT coalesce(sum(booked), 0) FROM jobs WHERE origin=? AND day=?{chosen}",  # noqa: S608 - our own words
+            f"SELECT coalesce(sum(max(booked, 0)), 0) FROM jobs WHERE origin=? AND day=?{chosen}",  # noqa: S608 - our own words
             (self.origin, day_of(self.now()), *((principal,) if principal is not None else ())),
         ).fetchone()
         return float(row[0])

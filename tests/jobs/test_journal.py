@@ -266,6 +266,16 @@ async def test_what_was_not_charged_does_not_count(state: State, spent: float) -
         assert await journal.spent_today() == spent
 
 
+async def test_a_price_below_0_in_an_old_record_makes_no_room_for_others() -> None:
+    async with open_record(None, Clock()) as journal:
+        old = await admitted(journal, four("a"))
+        await journal.record(replace(submitted(old, "1"), booked=-1000.0))
+        await admitted(journal, four("b"))
+        assert await journal.spent_today() == 10.0
+        with pytest.raises(CapReached):
+            await journal.admit(four("c"), budget=A_DAY_OF_TEN)
+
+
 async def test_only_the_pictures_that_were_made_count() -> None:
     async with open_record(None, Clock()) as journal:
         job = submitted(await admitted(journal, four("a")), credits_reserved=10.0)
