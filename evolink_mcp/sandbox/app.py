@@ -15,10 +15,10 @@ import httpx2 as httpx
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 
+from evolink_mcp.groups import open_group
 from evolink_mcp.sandbox.account import Account
 from evolink_mcp.sandbox.broken import ON_A_SOCKET
 from evolink_mcp.sandbox.fetching import Fetcher
-from evolink_mcp.sandbox.groups import open_group
 from evolink_mcp.sandbox.provider import Provider
 from evolink_mcp.sandbox.routes import CountedRequests, Routes
 from evolink_mcp.sandbox.samples import offer_samples

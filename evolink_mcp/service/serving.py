@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import socket
-from collections.abc import AsyncGenerator, Generator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
 from typing import Final
 
-import anyio
-import uvicorn
 from anyio import to_thread
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from evolink_mcp.api.network import Network
 from evolink_mcp.errors import SettingInvalid
+from evolink_mcp.guest import Guest, configure
 from evolink_mcp.server.links import Links, load_secret
 from evolink_mcp.service.address import Address
 from evolink_mcp.service.identities import open_identities
@@ -55,7 +51,7 @@ async def serve(
         web = build_web(settings, address, network=world, identities=identities, links=links)
         async with (
             web.router.lifespan_context(web),
-            _served(_configuration(web, settings), listener),
+            _guest(web, settings).on(listener),
         ):
             yield url
 
@@ -66,74 +62,9 @@ async def _links(settings: Settings, here: str) -> Links:
     return Links(base_url=settings.public_url or here, secret=secret)
 
 
-@asynccontextmanager
-async def _served(config: uvicorn.Config, listener: socket.socket) -> AsyncGenerator[None]:
-    server = _Server(config)
-    async with anyio.create_task_group() as group:
-        group.start_soon(_serve_shielded, server, listener)
-        try:
-            await server.ready.wait()
-            yield
-        finally:
-            server.should_exit = True
-
-
-class _Protocol(H11Protocol):
-    """HTTP/1.1 without an access log, which would hold addresses that are secrets."""
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self.access_log = False
-
-
-class _Server(uvicorn.Server):
-    """uvicorn as a guest of somebody else's program."""
-
-    def __init__(self, config: uvicorn.Config) -> None:
-        super().__init__(config)
-        self.ready = anyio.Event()
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        self.ready.set()
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Stop accepting, wait for calls under way, and close what is left of them."""
-        cut = asyncio.get_running_loop().call_later(DRAIN, self._drop_connections)
-        try:
-            await super().shutdown(sockets)
-        finally:
-            cut.cancel()
-
-    @contextmanager
-    def capture_signals(self) -> Generator[None]:
-        """Leave signals to the program around."""
-        yield
-
-    def _drop_connections(self) -> None:
-        for connection in tuple(self.server_state.connections):
-            connection.transport.close()
-
-
-def _configuration(web: ASGIApp, settings: Settings) -> uvicorn.Config:
-    """Configure uvicorn; only trusted proxies are believed where a request comes from."""
-    return uvicorn.Config(
-        web,
-        http=_Protocol,
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        server_header=False,
-        proxy_headers=bool(settings.trusted_proxies),
-        forwarded_allow_ips=list(settings.trusted_proxies),
-        timeout_graceful_shutdown=LAST_DRAIN,
-    )
-
-
-async def _serve_shielded(server: _Server, listener: socket.socket) -> None:
-    # Cancelled halfway, uvicorn would leave its connections open; `should_exit` ends it.
-    with anyio.CancelScope(shield=True):
-        await server.serve(sockets=[listener])
+def _guest(web: ASGIApp, settings: Settings) -> Guest:
+    config = configure(web, last_drain=LAST_DRAIN, lifespan=False, proxies=settings.trusted_proxies)
+    return Guest(config, drain=DRAIN)
 
 
 def _unguarded(address: Address) -> SettingInvalid:

@@ -13,7 +13,6 @@ import pytest
 from anyio.abc import SocketStream
 
 from evolink_mcp.sandbox import Sandbox, serve
-from evolink_mcp.sandbox.groups import open_group
 from tests.sandbox.desk import GENERATIONS, picture, size_of
 
 HEADERS = {"authorization": "Bearer sk-sandbox"}
@@ -157,17 +156,3 @@ async def test_a_cancellation_during_the_start_ends_it_too() -> None:
             group.start_soon(start)
             await anyio.lowlevel.checkpoint()
             group.cancel_scope.cancel()
-
-
-async def test_several_errors_stay_a_group() -> None:
-    async def fail() -> None:
-        raise LookupError
-
-    async def fail_twice() -> None:
-        async with open_group() as group:
-            group.start_soon(fail)
-            group.start_soon(fail)
-
-    with pytest.raises(ExceptionGroup) as raised:
-        await fail_twice()
-    assert [type(error) for error in raised.value.exceptions] == [LookupError, LookupError]

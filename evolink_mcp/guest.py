@@ -1,0 +1,97 @@
+"""An HTTP server that is a guest of somebody else's program, as uvicorn by itself is not."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncGenerator, Generator
+from contextlib import asynccontextmanager, contextmanager
+
+import anyio
+import uvicorn
+from starlette.types import ASGIApp
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from evolink_mcp.groups import open_group
+
+
+class Protocol(H11Protocol):
+    """HTTP/1.1 without an access log, which would hold addresses that are secrets."""
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection."""
+        super().connection_made(transport)
+        self.access_log = False
+
+
+class Guest(uvicorn.Server):
+    """uvicorn that leaves signals and logs alone, says when it is ready, and ends in time.
+
+    `drain` is how many seconds requests under way get when it stops, before their connections
+    are closed.
+    """
+
+    def __init__(self, config: uvicorn.Config, *, drain: float) -> None:
+        super().__init__(config)
+        self.ready = anyio.Event()
+        self._drain = drain
+
+    @asynccontextmanager
+    async def on(self, listener: socket.socket) -> AsyncGenerator[None]:
+        """Serve in this event loop on a socket that listens, as long as the block runs."""
+        async with open_group() as group:
+            group.start_soon(self._serve_shielded, listener)
+            try:
+                await self.ready.wait()
+                yield
+            finally:
+                self.should_exit = True
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start accepting."""
+        await super().startup(sockets)
+        self.ready.set()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop accepting, wait for requests under way, and close what is left of them."""
+        cut = asyncio.get_running_loop().call_later(self._drain, self._drop_connections)
+        try:
+            await super().shutdown(sockets)
+        finally:
+            cut.cancel()
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Leave signals to the program around."""
+        yield
+
+    async def _serve_shielded(self, listener: socket.socket) -> None:
+        # Cancelled halfway, uvicorn would leave its connections open; `should_exit` ends it.
+        with anyio.CancelScope(shield=True):
+            await self.serve(sockets=[listener])
+
+    def _drop_connections(self) -> None:
+        for connection in tuple(self.server_state.connections):
+            connection.transport.close()
+
+
+def configure(
+    web: ASGIApp, *, last_drain: int, lifespan: bool, proxies: tuple[str, ...] = ()
+) -> uvicorn.Config:
+    """Configure uvicorn for a guest.
+
+    `last_drain` is how many seconds what was closed gets to notice it, before it is cancelled.
+    `lifespan` says whether uvicorn runs the application's. Only `proxies`, addresses or networks,
+    are believed where a request comes from.
+    """
+    return uvicorn.Config(
+        web,
+        http=Protocol,
+        ws="none",
+        lifespan="on" if lifespan else "off",
+        log_config=None,
+        server_header=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=list(proxies),
+        timeout_graceful_shutdown=last_drain,
+    )
