@@ -17,11 +17,14 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from evolink_mcp.errors import KeyMissing, SettingInvalid
 from evolink_mcp.settings_values import (
+    ANY_HOST,
     NEVER,
+    CallbackHosts,
     Confirm,
     as_text,
     is_unfilled,
     read_address,
+    read_callback_hosts,
     read_confirm,
     read_exact_address,
     read_folded,
@@ -39,6 +42,7 @@ from evolink_mcp.settings_values import (
 
 __all__ = [
     "NEVER",
+    "CallbackHosts",
     "Confirm",
     "LogFormat",
     "Preview",
@@ -63,6 +67,7 @@ LogFormat = Literal["text", "json"]
 """Lines for people, or one JSON object a line."""
 
 _Names = Annotated[tuple[str, ...], NoDecode, BeforeValidator(read_list)]
+_CallbackHosts = Annotated[CallbackHosts, NoDecode, BeforeValidator(read_callback_hosts)]
 
 
 class Settings(BaseSettings):
@@ -141,6 +146,12 @@ class Settings(BaseSettings):
     preview: Annotated[Preview, BeforeValidator(read_folded)] = Field(
         default="preview",
         description="What an answer shows: a reduced picture, the full one, or none.",
+    )
+    callback_hosts: _CallbackHosts = Field(
+        default=ANY_HOST,
+        description="Hosts to which a call may have EvoLink send its result (`callback_url`), "
+        "parted by commas, `*.example.com` for those below example.com; `none` for none, `any` "
+        "for any public one.",
     )
     sandbox: bool = Field(
         default=False,

@@ -30,6 +30,9 @@ _THIS_MACHINE = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOST = re.compile(r"(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::\d{1,5})?")
 """A name or an address, with a port or without."""
 
+_CALLBACK_HOST = re.compile(r"(?:\*\.)?(?:[a-z0-9_-]+\.)+[a-z0-9_-]+")
+"""A public name, or those below it."""
+
 _BEARER = re.compile(r"bearer(?:\s+|$)", re.IGNORECASE)
 
 _COMMA = re.compile(r"""(?:,\s*)+(?=["']?(?:[/~]|[A-Za-z]:)|$)""")
@@ -58,6 +61,28 @@ class Confirm:
 
 
 NEVER = Confirm()
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackHosts:
+    """To which hosts a caller may have EvoLink send callbacks."""
+
+    names: tuple[str, ...] | None = None
+    """`*.example.com` stands for what is below example.com; None for any host."""
+
+    def allow(self, host: str) -> bool:
+        """Tell whether a host's name is among them."""
+        name = host.lower().rstrip(".")
+        return self.names is None or any(
+            name.endswith(each[1:]) if each.startswith("*") else name == each for each in self.names
+        )
+
+    def __str__(self) -> str:
+        """Write them as they are set."""
+        return "any" if self.names is None else ",".join(self.names) or "none"
+
+
+ANY_HOST = CallbackHosts()
 
 
 def is_unfilled(value: object) -> bool:
@@ -117,6 +142,20 @@ def read_confirm(value: object) -> object:
         return Confirm("above", float(found[1]))
     msg = "must be never, always or above:N with N in credits, such as above:10"
     raise ValueError(msg)
+
+
+def read_callback_hosts(value: object) -> object:
+    """Read to which hosts callers may have callbacks sent."""
+    if not isinstance(value, str):
+        return value
+    given = _bare(value).lower()
+    if given in {"any", "none"}:
+        return CallbackHosts(None if given == "any" else ())
+    names = tuple(word.strip() for word in given.split(",") if word.strip())
+    if not names or not all(map(_CALLBACK_HOST.fullmatch, names)):
+        msg = "must be none, any, or host names such as hooks.example.com or *.example.com"
+        raise ValueError(msg)
+    return CallbackHosts(names)
 
 
 def read_folders(value: object) -> object:

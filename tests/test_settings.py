@@ -12,7 +12,7 @@ from platformdirs import user_data_path, user_pictures_path
 from pydantic import SecretStr, ValidationError
 
 from evolink_mcp.errors import KeyMissing, SettingInvalid
-from evolink_mcp.settings import Confirm, Settings, is_unfilled, read_settings
+from evolink_mcp.settings import CallbackHosts, Confirm, Settings, is_unfilled, read_settings
 
 KEY = "sk-evo-4fQ8sT2vXw7yZ1bC3dE5"
 
@@ -21,6 +21,7 @@ DEFAULTS: Mapping[str, object] = {
     "base_url": "https://api.evolink.ai",
     "files_url": None,
     "public_url": None,
+    "callback_hosts": CallbackHosts(),
     "default_model": None,
     "input_dirs": (),
     "confirm": Confirm(),
@@ -160,6 +161,13 @@ def test_nothing_needs_to_be_set() -> None:
         ("EVOLINK_INPUT_DIRS", "/a, ~/b", (Path("/a"), Path("~/b").expanduser())),
         ("EVOLINK_INPUT_DIRS", ' ["/a,/b", "/c:d ;"]', (Path("/a,/b"), Path("/c:d ;"))),
         ("EVOLINK_INPUT_DIRS", "[]", ()),
+        ("EVOLINK_CALLBACK_HOSTS", " Any ", CallbackHosts()),
+        ("EVOLINK_CALLBACK_HOSTS", '"none"', CallbackHosts(())),
+        (
+            "EVOLINK_CALLBACK_HOSTS",
+            "Hooks.example.com, *.example.org,",
+            CallbackHosts(("hooks.example.com", "*.example.org")),
+        ),
         ("EVOLINK_CONFIRM", "never", Confirm()),
         ("EVOLINK_CONFIRM", " Always ", Confirm("always")),
         ("EVOLINK_CONFIRM", "above:10", Confirm("above", 10.0)),
@@ -300,6 +308,13 @@ def test_only_text_can_be_unfilled(value: object) -> None:
         ("EVOLINK_INPUT_DIRS", "~nobody-of-that-name/pictures"),
         ("EVOLINK_INPUT_DIRS", '["/a"'),
         ("EVOLINK_INPUT_DIRS", '["/a", 7]'),
+        ("EVOLINK_CALLBACK_HOSTS", "https://hooks.example.com"),
+        ("EVOLINK_CALLBACK_HOSTS", "hooks.example.com:443"),
+        ("EVOLINK_CALLBACK_HOSTS", "localhost"),
+        ("EVOLINK_CALLBACK_HOSTS", "*"),
+        ("EVOLINK_CALLBACK_HOSTS", "hooks.*.com"),
+        ("EVOLINK_CALLBACK_HOSTS", "none,hooks.example.com"),
+        ("EVOLINK_CALLBACK_HOSTS", ","),
         ("EVOLINK_CONFIRM", "sometimes"),
         ("EVOLINK_CONFIRM", "above"),
         ("EVOLINK_CONFIRM", "above:-1"),
@@ -375,6 +390,7 @@ def test_what_was_set_comes_back_as_the_same_environment(tmp_path: Path) -> None
         "EVOLINK_DEFAULT_MODEL": "z-image-turbo",
         "EVOLINK_INPUT_DIRS": f"{tmp_path}{os.pathsep}{tmp_path / 'in'}",
         "EVOLINK_CONFIRM": "above:2.5",
+        "EVOLINK_CALLBACK_HOSTS": "hooks.example.com,*.example.org",
         "EVOLINK_OUTPUT_DIR": str(tmp_path),
         "EVOLINK_DATA_DIR": str(tmp_path / "data"),
         "EVOLINK_DAILY_CREDITS": "50.0",
@@ -456,6 +472,31 @@ def test_files_go_to_the_sandbox_that_settings_are_aimed_at() -> None:
 def test_a_purchase_is_confirmed_from_what_the_operator_has_set() -> None:
     assert [Confirm().needed(1e9), Confirm("always").needed(0)] == [False, True]
     assert [Confirm("above", 10).needed(price) for price in (9, 10, 10.1)] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("hosts", "host", "allowed"),
+    [
+        ("any", "hooks.example.com", True),
+        ("none", "hooks.example.com", False),
+        ("hooks.example.com", "Hooks.Example.com.", True),
+        ("hooks.example.com", "a.hooks.example.com", False),
+        ("hooks.example.com", "evil-hooks.example.com", False),
+        ("*.example.com", "a.b.example.com", True),
+        ("*.example.com", "example.com", False),
+        ("*.example.com", "evilexample.com", False),
+        ("*.example.com", "example.com.evil.test", False),
+        ("a.example.com,*.example.org", "b.example.org", True),
+    ],
+)
+def test_callbacks_go_to_the_hosts_that_are_named(hosts: str, host: str, *, allowed: bool) -> None:
+    assert read_with({"EVOLINK_CALLBACK_HOSTS": hosts}).callback_hosts.allow(host) == allowed
+
+
+@pytest.mark.parametrize("hosts", ["any", "none", "a.example.com,*.example.org"])
+def test_callback_hosts_come_back_as_they_were_set(hosts: str) -> None:
+    settings = read_with({"EVOLINK_CALLBACK_HOSTS": hosts})
+    assert settings.environment() == {"EVOLINK_CALLBACK_HOSTS": hosts}
 
 
 def test_every_setting_is_described() -> None:

@@ -22,6 +22,7 @@ from evolink_mcp.jobs.rows import wish_of
 from evolink_mcp.jobs.watch import Watchers
 from evolink_mcp.server.app import App
 from evolink_mcp.server.arguments import read_generate_image, read_get_task
+from evolink_mcp.server.callbacks import check_callback_host
 from evolink_mcp.server.connections import Connected
 from evolink_mcp.server.consent import split_confirm
 from evolink_mcp.server.limits import mask_limits_of, reference_limits_of
@@ -68,6 +69,7 @@ class ToolCall:
         app.require_key()
         fields, confirmed = split_confirm(arguments, app.settings.confirm)
         request, wait = read_generate_image(fields, app.catalogue, confirm=app.settings.confirm)
+        check_callback_host(request, hosts=app.settings.callback_hosts)
         connected = await app.connected()
         await prepare_folder(connected.watchers.folder)
         prepared = await self._prepare(request, connected)
