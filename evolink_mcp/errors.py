@@ -47,7 +47,7 @@ QUOTE_LIMIT = 300
 _SECRETS = re.compile(
     # A word may end in "sk-" (task-, disk-), unless an escape (%3D, \n) stands before it.
     r"(?:(?<![A-Za-z0-9])|(?<=%[0-9A-Fa-f]{2})|(?<=\\[nrt]))sk-[A-Za-z0-9_-]{6,}"
-    r"|ev(?:up|m)_[A-Za-z0-9_-]{6,}|eyJ[A-Za-z0-9_.-]{16,}"
+    r"|ev(?:up|m|c)_[A-Za-z0-9_-]{6,}|eyJ[A-Za-z0-9_.-]{16,}"
 )
 _UNSEEN = re.compile(
     "[\u034f\u115f\u1160\u180b-\u180f\u3164\ufe00-\ufe0f\uffa0\U000e0000-\U000e0fff]"
@@ -56,7 +56,7 @@ _UNSEEN = re.compile(
 
 
 def redact(text: str) -> str:
-    """Replace whatever looks like a key, an upload token or a JWT.
+    """Replace whatever looks like a key, a token, a JWT or an address that EvoLink calls back.
 
     The shapes are those EvoLink's own clients redact (vendor client).
     """

@@ -185,7 +185,8 @@ class Settings(BaseSettings):
     public_url: Annotated[str, AfterValidator(read_address)] | None = Field(
         default=None,
         description="Over HTTP: where callers reach this server, such as "
-        "`https://mcp.example.com`, for the links to pictures; where it listens if unset.",
+        "`https://mcp.example.com`, for the links to pictures; where it listens if unset. If it is "
+        "public and begins with https, EvoLink also tells the end of tasks there.",
     )
     allowed_hosts: Annotated[_Names, AfterValidator(read_host_names)] = Field(
         default=(),

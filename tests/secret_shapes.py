@@ -1,4 +1,4 @@
-"""Strings of the shapes that EvoLink's secrets have: keys, upload tokens, JWTs."""
+"""Strings of the shapes that secrets have: keys, tokens of uploads, callers and callbacks, JWTs."""
 
 from __future__ import annotations
 
@@ -12,5 +12,7 @@ SECRETS = st.one_of(
     TAILS.map("sk-{}".format),
     TAILS.map("sk-evo-{}".format),
     TAILS.map("evup_{}".format),
+    TAILS.map("evm_{}".format),
+    TAILS.map("evc_{}".format),
     st.builds("eyJ{}.eyJ{}.{}".format, TAILS, TAILS, TAILS),
 )

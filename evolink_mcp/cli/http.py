@@ -14,7 +14,8 @@ from evolink_mcp.settings import Settings
 
 _NAMELESS = (
     "Only callers who use this very IP address or a loopback name are answered: "
-    "set EVOLINK_ALLOWED_HOSTS to the names that others use, such as mcp.example.com."
+    "set EVOLINK_PUBLIC_URL, or EVOLINK_ALLOWED_HOSTS to the names that others use, such as "
+    "mcp.example.com."
 )
 
 _KEYLESS = (
@@ -36,7 +37,7 @@ async def serve_http(settings: Settings, given: str, *, open_to_anyone: bool) ->
         service.serve(aimed, address, open_to_anyone=open_to_anyone) as url,
     ):
         click.echo(f"Serving MCP at {url}   (Ctrl-C ends it)", err=True)
-        if not address.is_loopback and not settings.allowed_hosts:
+        if not (address.is_loopback or settings.allowed_hosts or settings.public_url):
             click.echo(_NAMELESS, err=True)
         if aimed.api_key is None:
             click.echo(_KEYLESS, err=True)

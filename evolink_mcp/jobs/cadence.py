@@ -36,6 +36,9 @@ _APPROACH_BY_PROGRESS = 0.55
 _LATENESS = 1 / 100
 """Share of the time so far: the longer a task runs, the less a second means to it."""
 
+_OVERDUE = 3 / 2
+"""Share of the expected time after which a callback that has not come is not waited for alone."""
+
 _TRUSTED_PROGRESS = 50.0
 """Percent. A provider that does not know may show a fixed number up to here."""
 
@@ -53,6 +56,27 @@ def next_reading(*, elapsed: float, estimated: float | None, progress: float) ->
     approach = _approach(elapsed=elapsed, expected=expected, progress=progress)
     pause = max(approach, elapsed * _LATENESS)
     return max(shortest, min(pause, _longest(elapsed=elapsed, expected=expected)))
+
+
+def next_reading_before_callback(*, elapsed: float, estimated: float | None) -> float:
+    """Return the seconds until a task is read whose end a callback is relied on to tell.
+
+    Once when the end is well overdue, then now and then: callbacks get lost. `elapsed` and
+    `estimated` are as for `next_reading`.
+    """
+    expected = estimated if estimated and estimated > 0 else FALLBACK_ESTIMATE
+    left = _OVERDUE * expected - elapsed
+    return max(FLOOR, left) if left > 0 else min(LONGEST_LATE, expected / 2)
+
+
+def next_reading_after_callback(*, usual: float, fruitless: int) -> float:
+    """Return the seconds until a task is read whose callback came, and that was not over then.
+
+    Or could not be read. Its end is near, or the callback was none of EvoLink's: soon at
+    first, then less and less often down to the `usual` pause. `fruitless` counts the readings
+    since the callback.
+    """
+    return min(usual, SHORTEST * 2.0 ** min(fruitless, 8))
 
 
 def _approach(*, elapsed: float, expected: float, progress: float) -> float:

@@ -14,6 +14,7 @@ import anyio
 from evolink_mcp.api.wire import Task, TaskId
 from evolink_mcp.catalog.request import ImageRequest
 from evolink_mcp.errors import EvolinkError
+from evolink_mcp.jobs.hint import Hint
 
 JobId = NewType("JobId", str)
 """Our own name for a job; goes to EvoLink as the idempotency key."""
@@ -121,6 +122,8 @@ class Watch:
     """Whether anything was learned since we began to look."""
     unsaved: bool = False
     """Whether the journal could not take the newest state up."""
+    hint: Hint = field(default_factory=Hint)
+    """What callbacks say of the task."""
     _changed: anyio.Event = field(default_factory=anyio.Event)
 
     def update(self, job: Job, *, ended: bool = False) -> None:

@@ -25,7 +25,7 @@ from evolink_mcp.errors import (
     WaitAbandoned,
     quote_foreign,
 )
-from evolink_mcp.jobs.cadence import next_reading
+from evolink_mcp.jobs.callbacks import Callbacks
 from evolink_mcp.jobs.collect import RESULT_LIFETIME, collect
 from evolink_mcp.jobs.failures import failure_of
 from evolink_mcp.jobs.job import Job, State, Watch, advanced, settled
@@ -55,6 +55,7 @@ class Pursuit:
     downloads: Downloads
     folder: Path
     keeper: Keeper
+    callbacks: Callbacks
     pay: Pay
     sleep: Sleep
     clock: Callable[[], float]
@@ -62,16 +63,31 @@ class Pursuit:
     async def buy(self, watch: Watch) -> None:
         """Send the request of a recorded intent, once, and record what came of it."""
         job = watch.job
-        assert job.request is not None, "only jobs with a request are bought"  # noqa: S101
-        again = partial(self._wait_to_send_again, job)
         try:
-            task = await submit(job.request, job_id=job.id, api=self.api, sleep=again)
+            task = await self._submit(watch)
         except EvolinkError as error:
             state: State = "unknown" if isinstance(error, OutcomeUnknown) else "refused"
             logger.warning("job %s: %s (%s)", job.id, state, error.code)
             await self._end(watch, replace(job, state=state, error=error))
         else:
             await self._advance(watch, task)
+
+    async def _submit(self, watch: Watch) -> Task:
+        """Send a request, with our callback address if EvoLink takes that.
+
+        Raises:
+            EvolinkError: As `submit` does.
+        """
+        job = watch.job
+        assert job.request is not None, "only jobs with a request are bought"  # noqa: S101
+        again = partial(self._wait_to_send_again, job)
+        send = partial(submit, job_id=job.id, api=self.api, sleep=again)
+        try:
+            return await send(self.callbacks.asked_for(watch, job.request))
+        except EvolinkError as error:
+            if not self.callbacks.is_unwelcome(error, hint=watch.hint):
+                raise
+        return await send(job.request)
 
     async def meet(self, task_id: TaskId, *, job: Job) -> Job:
         """Look for the first time at a task that was bought elsewhere.
@@ -115,6 +131,7 @@ class Pursuit:
         while task.status in _RUNNING:
             await self._pause(watch, task)
             task = await self._advance(watch, await self._read_again(task))
+        self.callbacks.found_over(watch)
         if task.status in _FAILED:
             raise failure_of(task)
         if task.status != "completed" and not task.links:
@@ -126,9 +143,7 @@ class Pursuit:
         if elapsed > LONGEST_WATCH:
             raise _too_long(task)
         age = max(elapsed, self.keeper.journal.now() - (watch.job.created or math.inf))
-        await self.sleep(
-            next_reading(elapsed=age, estimated=task.estimated_seconds, progress=task.progress)
-        )
+        await self.callbacks.pause(watch.hint, task, elapsed=age)
 
     async def _read_again(self, task: Task) -> Task:
         """Read the task; trouble on the way says nothing about the task itself."""

@@ -18,6 +18,7 @@ from evolink_mcp.api.network import Sleep
 from evolink_mcp.api.wire import TaskId
 from evolink_mcp.catalog.request import ImageRequest
 from evolink_mcp.errors import EvolinkError, JournalUnusable, PicturesUnsaved, TaskNotFound
+from evolink_mcp.jobs.callbacks import Callbacks, CallbackUrl
 from evolink_mcp.jobs.collect import all_on_disk
 from evolink_mcp.jobs.job import (
     LOCAL,
@@ -69,9 +70,12 @@ class Watchers:
     refusal: JournalUnusable | None = None
     """Why nothing may be bought: the user's journal cannot be used, and this is another one."""
     moved: Moved = tell_nobody
+    callback_url: CallbackUrl | None = None
+    """None where EvoLink cannot reach us."""
     sleep: Sleep = anyio.sleep
     clock: Callable[[], float] = anyio.current_time
     _keeper: Keeper = field(init=False)
+    _callbacks: Callbacks = field(init=False)
     _pursuit: Pursuit = field(init=False)
     _by_job: dict[JobId, Watch] = field(default_factory=dict[JobId, Watch])
     _strangers: dict[TaskId, Watch] = field(default_factory=dict[TaskId, Watch])
@@ -84,11 +88,13 @@ class Watchers:
     def __post_init__(self) -> None:
         """Put together what a job's life takes."""
         self._keeper = Keeper(self.journal, self.moved)
+        self._callbacks = Callbacks(url=self.callback_url, sleep=self.sleep, clock=self.clock)
         self._pursuit = Pursuit(
             api=self.api,
             downloads=self.downloads,
             folder=self.folder,
             keeper=self._keeper,
+            callbacks=self._callbacks,
             pay=self._pay,
             sleep=self.sleep,
             clock=self.clock,
@@ -151,6 +157,15 @@ class Watchers:
         self.group.start_soon(self._supervise, watch, partial(self._meet, watch, task_id))
         return watch
 
+    def called_back(self, job_id: JobId) -> None:
+        """Take EvoLink's hint that a job's task is over: it is read soon, and only that counts.
+
+        Costs nothing and waits for nothing, however many come. One for a job that has ended,
+        or that another process works on, does nothing; that process goes on reading.
+        """
+        watch = self._by_job.get(job_id)
+        self._callbacks.come(job_id, watch.hint if watch else None)
+
     def answered(self, watch: Watch) -> None:
         """Note that an answer about a job goes out now."""
         self.journal.answered(watch.job.id)
@@ -160,6 +175,7 @@ class Watchers:
 
     async def tend(self) -> None:
         """Keep the lease, write down what could not be written, take over what nobody works on."""
+        self._callbacks.judge()
         try:
             worked_on = tuple(self._works.items())
             mine = await self.journal.leases.renew()

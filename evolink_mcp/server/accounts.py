@@ -16,12 +16,13 @@ from anyio.abc import TaskGroup
 from evolink_mcp.api.network import Network
 from evolink_mcp.errors import EvolinkError, JournalUnusable, KeyMissing
 from evolink_mcp.jobs.database import FILE_NAME
-from evolink_mcp.jobs.job import Moved
+from evolink_mcp.jobs.job import JobId, Moved
 from evolink_mcp.jobs.journal import Journal, open_journal
 from evolink_mcp.server.principals import KEY_HEADER, current_key
 from evolink_mcp.settings import Settings, key_missing
 
 if TYPE_CHECKING:  # off the way to the first answer
+    from evolink_mcp.jobs.callbacks import CallbackUrl
     from evolink_mcp.jobs.watch import Watchers
     from evolink_mcp.server.connections import Clients, Connected
 
@@ -44,6 +45,8 @@ class Ground:
     stack: AsyncExitStack
     moved: Moved
     over_http: bool
+    callback_url: CallbackUrl | None = None
+    """Makes callback addresses, where EvoLink can reach them; set before the first call."""
     _lock: anyio.Lock = field(default_factory=anyio.Lock)
     _network_lock: anyio.Lock = field(default_factory=anyio.Lock)
     _journal: Journal | None = None
@@ -157,6 +160,11 @@ class Account:
         if self._connected is not None:
             self._connected.watchers.wind_down(grace)
 
+    def called_back(self, job_id: JobId) -> None:
+        """Take EvoLink's hint that a task is over, if it is one of a job here."""
+        if self._connected is not None:
+            self._connected.watchers.called_back(job_id)
+
     async def leave(self) -> None:
         """Write down what is left to write, and let the jobs go to whoever takes them."""
         for scope in self._scopes:
@@ -232,6 +240,11 @@ class Accounts:
         """Give paid steps that are under way `grace` seconds from now, and no more."""
         for account in (self.own, *self._brought.values()):
             account.wind_down(grace)
+
+    def called_back(self, job_id: JobId) -> None:
+        """Take EvoLink's hint that a task is over, whichever key bought it."""
+        for account in (self.own, *self._brought.values()):
+            account.called_back(job_id)
 
     async def leave(self) -> None:
         """Let the jobs of every key go."""

@@ -12,7 +12,7 @@ from evolink_mcp.api.network import Network
 from evolink_mcp.catalog.models import Catalogue, open_catalogue
 from evolink_mcp.catalog.request import ImageRequest
 from evolink_mcp.errors import EvolinkError, InvalidRequest, SettingInvalid
-from evolink_mcp.jobs.job import Moved, tell_nobody
+from evolink_mcp.jobs.job import JobId, Moved, tell_nobody
 from evolink_mcp.jobs.journal import Budget, Journal
 from evolink_mcp.server.accounts import Accounts, Ground
 from evolink_mcp.server.answers import Caller
@@ -25,6 +25,7 @@ from evolink_mcp.server.upload_links import UploadLinks
 from evolink_mcp.settings import Settings
 
 if TYPE_CHECKING:  # off the way to the first answer
+    from evolink_mcp.jobs.callbacks import CallbackUrl
     from evolink_mcp.server.connections import Connected
 
 GRACE = 5.0
@@ -52,7 +53,7 @@ class App:
         """Makes download links; whoever serves over HTTP puts it here before the first call."""
         self.upload_links: UploadLinks | None = None
         """Makes links to send pictures to; as `links`."""
-        self._group = ground.group
+        self._ground = ground
         self._over_http = ground.over_http
         ours = (settings.picture_folder(), settings.data_folder())
         self._folders = ours if ground.over_http else ()
@@ -109,10 +110,19 @@ class App:
         with suppress(EvolinkError):  # no room for the caller's key, as the answer has said
             self._accounts.current().resume()
 
+    def ask_for_callbacks(self, url: CallbackUrl) -> None:
+        """Have EvoLink call back about every job at an address of its own, from now on."""
+        self._ground.callback_url = url
+
+    def called_back(self, job_id: JobId) -> None:
+        """Take EvoLink's hint that a job's task is over; waits for nothing."""
+        self.resume()  # after a restart it may be the first that we hear of a job of ours
+        self._accounts.called_back(job_id)
+
     def begin(self, work: Callable[[], Awaitable[Result]]) -> Apart[Result]:
         """Begin work that goes on though its caller leaves."""
         apart = Apart(work)
-        self._group.start_soon(apart.run)
+        self._ground.group.start_soon(apart.run)
         return apart
 
     def wind_down(self, grace: float) -> None:

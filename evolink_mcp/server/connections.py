@@ -87,6 +87,7 @@ def connect_account(ground: Ground, journal: Journal, *, clients: Clients, mark:
         folder=ground.settings.picture_folder(),
         group=ground.group,
         moved=ground.moved,
+        callback_url=ground.callback_url,
         sleep=ground.network.sleep,
         clock=ground.network.clock,
     )

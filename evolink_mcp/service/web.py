@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 from typing import Final, Protocol
+from urllib.parse import urlsplit
 
 from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
 from mcp.server.transport_security import TransportSecuritySettings
@@ -21,6 +22,7 @@ from evolink_mcp.server.links import Links
 from evolink_mcp.server.principals import KEY_HEADER
 from evolink_mcp.server.upload_links import UploadLinks
 from evolink_mcp.service.address import Address
+from evolink_mcp.service.callbacks import callbacks_for
 from evolink_mcp.service.identities import Identities
 from evolink_mcp.service.keys import TakeKeys
 from evolink_mcp.service.pictures import Pictures
@@ -108,7 +110,9 @@ def _parts(settings: Settings, links: Links | None) -> tuple[RoutedPart, ...]:
     if links is None:
         return ()
     uploads = UploadLinks(base_url=links.base_url, secret=links.secret, now=links.now)
-    return Pictures(links), uploads_for(settings, uploads)
+    callbacks = callbacks_for(settings, secret=links.secret)
+    parts = (Pictures(links), uploads_for(settings, uploads), callbacks)
+    return tuple(part for part in parts if part is not None)
 
 
 def _opened(parts: Sequence[Part], app: App) -> None:
@@ -121,7 +125,7 @@ def protection(settings: Settings, address: Address) -> TransportSecuritySetting
 
     An attacker's page can lead its own name to any address of ours, but no name of ours.
     """
-    ours = (*_LOOPBACK, *settings.allowed_hosts)
+    ours = (*_LOOPBACK, *settings.allowed_hosts, *_public_name(settings))
     if not address.host.is_unspecified:
         ours = (*ours, address.name)
     wildcards = [f"{name}:*" for name in ours if not _WITH_PORT.search(name)]
@@ -130,6 +134,11 @@ def protection(settings: Settings, address: Address) -> TransportSecuritySetting
         allowed_hosts=[*ours, *wildcards],
         allowed_origins=[*local, *(f"{name}:*" for name in local), *settings.allowed_origins],
     )
+
+
+def _public_name(settings: Settings) -> tuple[str, ...]:
+    """Return the name in PUBLIC_URL, as it stands there: with its port, if it has one."""
+    return (urlsplit(settings.public_url).netloc.lower(),) if settings.public_url else ()
 
 
 def _routes(probes: Probes, identities: Identities | None) -> list[Route]:

@@ -14,9 +14,10 @@ import httpx2 as httpx
 
 from evolink_mcp.api.client import connect
 from evolink_mcp.api.egress import Downloads, open_downloads
-from evolink_mcp.api.network import Network
+from evolink_mcp.api.network import Network, Sleep
 from evolink_mcp.api.wire import TaskId
 from evolink_mcp.catalog.request import ImageRequest
+from evolink_mcp.jobs.callbacks import CallbackUrl
 from evolink_mcp.jobs.job import Job, State, Watch
 from evolink_mcp.jobs.journal import Budget, Journal, open_journal
 from evolink_mcp.jobs.watch import Purchase, Watchers
@@ -156,7 +157,12 @@ class Shop:
 
 @asynccontextmanager
 async def open_shop(
-    folder: Path, *, beside: Shop | None = None, a_day: float | None = None
+    folder: Path,
+    *,
+    beside: Shop | None = None,
+    a_day: float | None = None,
+    sleep: Sleep | None = None,
+    callback_url: CallbackUrl | None = None,
 ) -> AsyncGenerator[Shop]:
     """Open a shop; one `beside` another shares its sandbox, its time and its journal."""
     clock = beside.clock if beside else Clock()
@@ -182,7 +188,8 @@ async def open_shop(
             folder=folder,
             group=group,
             moved=hear,
-            sleep=clock.sleep,
+            callback_url=callback_url,
+            sleep=sleep or clock.sleep,
             clock=clock,
         )
         budget = Budget(a_picture=2.5, a_day=a_day)

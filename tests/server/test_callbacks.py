@@ -8,7 +8,6 @@ import pytest
 
 from evolink_mcp.sandbox import Sandbox
 from evolink_mcp.settings import CallbackHosts
-from tests.jobs.shop import POSTS
 from tests.servers import answer_of, host_of, settings_for, text_of
 
 HOOK = "https://hooks.example.com/evolink"
@@ -24,8 +23,8 @@ async def test_it_is_passed_on_where_its_host_is_allowed(
     async with sandbox.running(), host_of(sandbox, settings) as host:
         wanted = {"prompt": "a fox [stuck]", "callback_url": HOOK, "wait_seconds": 0}
         await host.call_tool("generate_image", wanted)
-    [task] = sandbox.tasks.values()
-    assert task.request.callback_url == HOOK
+        [task] = sandbox.tasks.values()
+        assert task.request.callback_url == HOOK
 
 
 @pytest.mark.parametrize(
@@ -45,17 +44,16 @@ async def test_another_host_is_refused_before_anything_is_sent(
     async with host_of(sandbox, settings) as host:
         wanted = {"prompt": "a fox", "callback_url": "https://Hooks.example.com:8443/x?y"}
         result = await host.call_tool("generate_image", wanted)
-        assert (await host.call_tool("generate_image", {"prompt": "a fox"})).is_error is not True
-    error = answer_of(result).error
-    assert error is not None
-    assert (error.code, error.charged) == ("invalid_request", "no")
-    assert error.message.startswith(
-        "callback_url: points to hooks.example.com, which the setting EVOLINK_CALLBACK_HOSTS"
-    )
-    assert error.message.endswith(allowed)
-    assert "EVOLINK_CALLBACK_HOSTS" in error.next_step
-    assert error.message in text_of(result)
-    assert sandbox.requests[POSTS] == 1  # the other call's
+        assert not sandbox.requests
+        error = answer_of(result).error
+        assert error is not None
+        assert (error.code, error.charged) == ("invalid_request", "no")
+        assert error.message.startswith(
+            "callback_url: points to hooks.example.com, which the setting EVOLINK_CALLBACK_HOSTS"
+        )
+        assert error.message.endswith(allowed)
+        assert "EVOLINK_CALLBACK_HOSTS" in error.next_step
+        assert error.message in text_of(result)
 
 
 async def test_what_the_api_refuses_is_refused_whatever_the_setting(tmp_path: Path) -> None:
@@ -66,4 +64,4 @@ async def test_what_the_api_refuses_is_refused_whatever_the_setting(tmp_path: Pa
             error = answer_of(result).error
             assert error is not None
             assert error.message.startswith("callback_url: ")
-    assert not sandbox.requests
+        assert not sandbox.requests
