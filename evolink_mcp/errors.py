@@ -29,6 +29,7 @@ Named by what the reader can do about it:
   x WaitAbandoned             the task did not end while we looked
     + PicturesUnsaved         it ended, and pictures of it are not on disk yet
   x UploadUnfinished          a file is still being uploaded, and nothing is bought yet
+  x ServerStopping            this server ends: the same call once it is back
   x FileUnavailable           a picture behind an address could not be fetched
 """
 
@@ -314,6 +315,14 @@ class UploadUnfinished(EvolinkError):
     """A file is on its way to EvoLink for longer than the call may wait; nothing is bought."""
 
     code: str = "uploading"
+    retryable: bool = True
+
+
+@dataclass(kw_only=True, eq=False)
+class ServerStopping(EvolinkError):
+    """This server ends before it can answer otherwise."""
+
+    code: str = "server_stopping"
     retryable: bool = True
 
 

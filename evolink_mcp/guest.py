@@ -71,8 +71,13 @@ class Guest(uvicorn.Server):
             await self.serve(sockets=[listener])
 
     def _drop_connections(self) -> None:
+        """Close what is still open; whoever has not read their answer by now does not get it."""
         for connection in tuple(self.server_state.connections):
-            connection.transport.close()
+            transport = connection.transport
+            if transport.get_write_buffer_size():
+                transport.abort()
+            else:
+                transport.close()
 
 
 def configure(

@@ -83,6 +83,7 @@ def test_every_kind_says_whether_to_try_again_and_what_it_cost() -> None:
             "WaitAbandoned": ("wait_abandoned", True, "yes"),
             "PicturesUnsaved": ("pictures_unsaved", True, "yes"),
             "UploadUnfinished": ("uploading", True, "no"),
+            "ServerStopping": ("server_stopping", True, "no"),
             "FileUnavailable": ("file_unavailable", False, "no"),
         }
     )

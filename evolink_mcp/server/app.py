@@ -22,6 +22,7 @@ from evolink_mcp.server.hosts import Patience, load_hosts
 from evolink_mcp.server.links import Links
 from evolink_mcp.server.principals import current_allowance, current_key, current_principal
 from evolink_mcp.server.upload_links import UploadLinks
+from evolink_mcp.server.waits import Waits
 from evolink_mcp.settings import Settings
 
 if TYPE_CHECKING:  # off the way to the first answer
@@ -53,6 +54,8 @@ class App:
         """Makes download links; whoever serves over HTTP puts it here before the first call."""
         self.upload_links: UploadLinks | None = None
         """Makes links to send pictures to; as `links`."""
+        self.waits = Waits()
+        """The waiting of calls; as `links`."""
         self._ground = ground
         self._over_http = ground.over_http
         ours = (settings.picture_folder(), settings.data_folder())

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 
 import anyio
 from mcp.server.mcpserver import Context
@@ -29,6 +31,12 @@ from evolink_mcp.server.limits import mask_limits_of, reference_limits_of
 from evolink_mcp.server.principals import current_principal
 from evolink_mcp.server.progress import Progress
 from evolink_mcp.server.results import Call, failed, finished, unfinished, unread
+from evolink_mcp.server.waits import (
+    LAST_WORD,
+    stopped_before_purchase,
+    stopped_before_reading,
+    stopped_in_purchase,
+)
 
 Arguments = dict[str, object]
 
@@ -72,7 +80,7 @@ class ToolCall:
         check_callback_host(request, hosts=app.settings.callback_hosts)
         connected = await app.connected()
         await prepare_folder(connected.watchers.folder)
-        prepared = await self._prepare(request, connected)
+        prepared = await self._inputs_of(request, connected)
         wanted = Job(
             id=new_job_id(),
             principal=self._principal,
@@ -95,6 +103,8 @@ class ToolCall:
         if prepared.to_publish:
             await self._check_day(request, budget)
         resolved = await self._publish(prepared, asked=wait)
+        if app.waits.over:
+            raise stopped_before_purchase()
         public = replace(request, image_urls=resolved.image_urls, mask_url=resolved.mask_url)
         bought = await connected.watchers.buy(
             public, budget=budget, principal=self._principal, wish=wanted.wish
@@ -108,12 +118,25 @@ class ToolCall:
         task_id, wait = read_get_task(arguments)
         connected = await self._app.connected()
         watch = await connected.watchers.follow(task_id, principal=self._principal)
-        await watch.bought()
-        await watch.first_look(FIRST_LOOK)
+        await self._app.waits.within(math.inf, partial(_look_at, watch))
         error = watch.job.error
+        if watch.job.task is None and not watch.ended:
+            error = stopped_before_reading()
         if watch.job.task is None and error is not None and not isinstance(error, TaskNotFound):
             return unread(error, task_id=task_id, caller=self._caller)
         return await self._wait(watch, connected.watchers, asked=wait, call=Call(0))
+
+    async def _inputs_of(self, request: ImageRequest, connected: Connected) -> Prepared:
+        """Look at every input, but not much longer than the server lives.
+
+        Raises:
+            ServerStopping: It stops meanwhile; nothing is bought.
+        """
+        looking = partial(self._prepare, request, connected)
+        prepared = await self._app.waits.within(math.inf, looking, grace=LAST_WORD)
+        if prepared is None:
+            raise stopped_before_purchase()
+        return prepared
 
     async def _prepare(self, request: ImageRequest, connected: Connected) -> Prepared:
         """Look at every input before money or a file is at stake."""
@@ -132,13 +155,15 @@ class ToolCall:
 
         Raises:
             UploadUnfinished: It takes longer.
+            ServerStopping: The server stops meanwhile; nothing is bought.
         """
         if not prepared.to_publish:
             return await prepared.publish()
         publishing = self._app.begin(prepared.publish)
-        with anyio.move_on_after(self._patience(asked) - self._elapsed()):
-            return await publishing.result()
-        raise upload_unfinished()
+        left = self._patience(asked) - self._elapsed()
+        if resolved := await self._app.waits.within(left, publishing.result, grace=LAST_WORD):
+            return resolved
+        raise stopped_before_purchase() if self._app.waits.over else upload_unfinished()
 
     async def _check_day(self, request: ImageRequest, budget: Budget) -> None:
         """Refuse what the day's credits do not suffice for before a file is made public."""
@@ -149,11 +174,17 @@ class ToolCall:
     async def _wait(
         self, watch: Watch, watchers: Watchers, *, asked: float | None, call: Call
     ) -> CallToolResult:
-        """Wait for the end while progress streams, as long as the host allows."""
-        await watch.bought()
+        """Wait for the end while progress streams, as long as the host allows and we live.
+
+        Raises:
+            ServerStopping: The server stops before EvoLink has told the task's id.
+        """
+        waits = self._app.waits
+        await waits.within(math.inf, watch.bought, grace=LAST_WORD)
+        if watch.job.task is None and not watch.ended:
+            raise stopped_in_purchase()
         progress = Progress(self._ctx.report_progress, self._elapsed)
-        with anyio.move_on_after(self._patience(asked) - self._elapsed()):
-            await progress.follow(watch)
+        await waits.within(self._patience(asked) - self._elapsed(), partial(progress.follow, watch))
         await self._forget_dead_uploads(watch.job)
         result = await self._result(watch, replace(call, seconds=self._elapsed()))
         watchers.answered(watch)
@@ -186,6 +217,11 @@ class ToolCall:
 
     def _elapsed(self) -> float:
         return anyio.current_time() - self._started
+
+
+async def _look_at(watch: Watch) -> None:
+    await watch.bought()
+    await watch.first_look(FIRST_LOOK)
 
 
 def upload_unfinished() -> UploadUnfinished:

@@ -250,7 +250,7 @@ def _links(answer: Answer) -> list[ContentBlock]:
 
 
 def _failure_status(error: EvolinkError, *, paid: bool) -> Status:
-    if isinstance(error, OutcomeUnknown):
+    if isinstance(error, OutcomeUnknown) or (error.charged == "unknown" and not paid):
         return "unknown"
     if isinstance(error, TaskFailed):
         return "failed"

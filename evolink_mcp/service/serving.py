@@ -13,14 +13,16 @@ from evolink_mcp.api.network import Network
 from evolink_mcp.errors import SettingInvalid
 from evolink_mcp.guest import Guest, configure
 from evolink_mcp.server.links import Links, load_secret
+from evolink_mcp.server.waits import LAST_WORD, Waits
 from evolink_mcp.service.address import Address
 from evolink_mcp.service.identities import open_identities
 from evolink_mcp.service.web import build_web
 from evolink_mcp.settings import Settings
 
-DRAIN: Final = 2.5
-"""Seconds that calls under way get when the service stops; then their streams are closed, which
-cancels the waiting and no job."""
+DRAIN: Final = LAST_WORD + 0.5
+"""Seconds until streams that are still open when the service stops are closed, which cancels no
+job. Calls that wait are answered at once, those that are about to learn something a bit later:
+what is left is a client that does not read, or a call that asks EvoLink for something else."""
 
 LAST_DRAIN: Final = 4
 """Seconds until whatever does not notice that its client is gone is cancelled. The server's own
@@ -48,10 +50,14 @@ async def serve(
     with address.listen() as listener:
         url = address.url(listener.getsockname()[1])
         links = await _links(settings, url.removesuffix("/mcp"))
-        web = build_web(settings, address, network=world, identities=identities, links=links)
+        waits = Waits()
+        web = build_web(
+            settings, address, network=world, identities=identities, links=links, waits=waits
+        )
         async with (
             web.router.lifespan_context(web),
-            _guest(web, settings).on(listener),
+            guest_of(web, settings).on(listener),
+            ending(waits),
         ):
             yield url
 
@@ -62,9 +68,19 @@ async def _links(settings: Settings, here: str) -> Links:
     return Links(base_url=settings.public_url or here, secret=secret)
 
 
-def _guest(web: ASGIApp, settings: Settings) -> Guest:
+def guest_of(web: ASGIApp, settings: Settings) -> Guest:
+    """Make the server of an application; it ends in time whatever its clients do."""
     config = configure(web, last_drain=LAST_DRAIN, lifespan=False, proxies=settings.trusted_proxies)
     return Guest(config, drain=DRAIN)
+
+
+@asynccontextmanager
+async def ending(waits: Waits) -> AsyncGenerator[None]:
+    """End all waiting of calls first of all."""
+    try:
+        yield
+    finally:
+        waits.end()
 
 
 def _unguarded(address: Address) -> SettingInvalid:

@@ -21,6 +21,7 @@ from evolink_mcp.server.build import Gate, build_server
 from evolink_mcp.server.links import Links
 from evolink_mcp.server.principals import KEY_HEADER
 from evolink_mcp.server.upload_links import UploadLinks
+from evolink_mcp.server.waits import Waits
 from evolink_mcp.service.address import Address
 from evolink_mcp.service.callbacks import callbacks_for
 from evolink_mcp.service.identities import Identities
@@ -58,6 +59,7 @@ def build_web(
     network: Network,
     identities: Identities | None,
     links: Links | None = None,
+    waits: Waits | None = None,
 ) -> Starlette:
     """Put the application together; its lifespan is that of the MCP server.
 
@@ -73,7 +75,7 @@ def build_web(
     gate = Gate(
         verifier=identities.verifier if identities else None,
         auth=identities.auth if identities else None,
-        opened=partial(_opened, (probes, *parts)),
+        opened=partial(_opened, (probes, *parts), waits or Waits()),
     )
     web = build_server(settings, network=network, gate=gate).streamable_http_app(
         stateless_http=True,
@@ -115,7 +117,8 @@ def _parts(settings: Settings, links: Links | None) -> tuple[RoutedPart, ...]:
     return tuple(part for part in parts if part is not None)
 
 
-def _opened(parts: Sequence[Part], app: App) -> None:
+def _opened(parts: Sequence[Part], waits: Waits, app: App) -> None:  # noqa: PLR0917
+    app.waits = waits
     for part in parts:
         part.opened(app)
 

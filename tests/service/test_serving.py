@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import json
 from pathlib import Path
 from typing import Any, cast
 
 import anyio
+import anyio.lowlevel
 import httpx2 as httpx
 import pytest
 from starlette.responses import PlainTextResponse
@@ -17,7 +18,8 @@ from evolink_mcp.errors import SettingInvalid
 from evolink_mcp.sandbox import Sandbox
 from evolink_mcp.service import read_address, serve, serving
 from evolink_mcp.settings import Settings
-from tests.servers import network_of, settings_for
+from tests.jobs.shop import Line
+from tests.servers import settings_for
 from tests.service.rooms import HERE, LIMIT, TOKEN, call, entry, write_tokens
 from tests.service.test_jwt import AUDIENCE, ISSUER
 
@@ -76,47 +78,65 @@ async def test_only_trusted_proxies_say_where_a_request_comes_from(
     assert (seen[0]["scheme"] == "https") == believed
 
 
-@dataclass
-class Call:
-    """A call over a connection of its own."""
+async def interrupted(settings: Settings, line: Line, request: dict[str, Any]) -> str:
+    """Stop the service once a call has made it ask EvoLink; return what the call was answered."""
+    answers: list[str] = []
 
-    arrived: anyio.Event = field(default_factory=anyio.Event)
-    text: str = ""
-    broken: bool = False
-
-    async def run(self, url: str, prompt: str) -> None:
-        request = call("generate_image", prompt=prompt)
-        request["json"]["params"]["_meta"]["progressToken"] = "p"
-        async with (
-            httpx.AsyncClient(trust_env=False, timeout=LIMIT) as http,
-            http.stream("POST", url, **request) as stream,
-        ):
-            self.arrived.set()
+    async def ask(url: str) -> None:
+        async with httpx.AsyncClient(trust_env=False, timeout=LIMIT) as http:
             try:
-                self.text = (await stream.aread()).decode()
+                answers.append((await http.post(url, **request)).text)
             except httpx.RemoteProtocolError:
-                self.broken = True
+                answers.append("broken")
 
-
-async def interrupted(settings: Settings, prompt: str) -> Call:
-    """Stop the service while a call is under way."""
-    made, world = Call(), network_of(Sandbox(speed=200))
     with anyio.fail_after(LIMIT):
-        async with anyio.create_task_group() as group, serve(settings, HERE, network=world) as url:
-            group.start_soon(made.run, url, prompt)
-            await made.arrived.wait()
-    return made
+        async with (
+            anyio.create_task_group() as group,
+            serve(settings, HERE, network=Network(transport=line)) as url,
+        ):
+            group.start_soon(ask, url)
+            while not line.seen:
+                await anyio.lowlevel.checkpoint()
+    return answers[0]
 
 
-async def test_a_call_under_way_is_answered_before_the_end(tmp_path: Path) -> None:
-    made = await interrupted(settings_for(tmp_path), "a fox")
-    assert '"status":"completed"' in made.text.replace(" ", "")
+async def test_a_call_under_way_is_handed_over_before_the_end(tmp_path: Path) -> None:
+    line = Line(Sandbox())
+    request = call("generate_image", prompt="a fox")
+    answer = json.loads(await interrupted(settings_for(tmp_path), line, request))
+    found = answer["result"]["structuredContent"]
+    assert found["status"] in {"pending", "processing"}
+    assert [found["next_call"]["arguments"]["task_id"]] == list(line.sandbox.tasks)
 
 
 async def test_a_call_that_goes_on_for_ever_does_not_hold_up_the_end(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(serving, "DRAIN", 0.1)
-    made = await interrupted(settings_for(tmp_path), "[stuck] a fox")
-    assert made.broken
+    line = Line(Sandbox(), held_gets=("/v1/credits", anyio.Event()))
+    assert await interrupted(settings_for(tmp_path), line, call("get_credits")) == "broken"
     assert [record for record in caplog.records if record.exc_info] == []
+
+
+async def talk(_: Scope, receive: Receive, send: Send) -> None:
+    """Answer with more than any buffer holds."""
+    await receive()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    for left in reversed(range(50)):
+        await send({"type": "http.response.body", "body": bytes(1_000_000), "more_body": left > 0})
+
+
+async def test_a_client_that_does_not_read_does_not_hold_up_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(serving, "DRAIN", 0.1)
+    guest = serving.guest_of(talk, settings_for(tmp_path))
+    with anyio.fail_after(LIMIT), HERE.listen() as listener:
+        port = listener.getsockname()[1]
+        async with (
+            await anyio.connect_tcp("127.0.0.1", port) as client,
+            guest.on(listener),
+        ):
+            await client.send(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert await client.receive()
+    assert caplog.records == []

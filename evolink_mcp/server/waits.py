@@ -1,0 +1,80 @@
+"""The waiting of calls, which ends when the server does: nobody is left without an answer."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import anyio
+
+from evolink_mcp.errors import ServerStopping
+
+LAST_WORD = 2.0
+"""Seconds that work gets whose end is worth waiting for once the server begins to stop."""
+
+_Found = TypeVar("_Found")
+
+
+@dataclass(slots=True)
+class Waits:
+    """Every wait of a call that is under way, so that all of them can be ended at once."""
+
+    _graces: dict[anyio.CancelScope, float] = field(default_factory=dict[anyio.CancelScope, float])
+    """Seconds that each wait still gets once the server begins to stop."""
+    _ended_at: float = math.inf
+
+    @property
+    def over(self) -> bool:
+        """Whether the server has begun to stop."""
+        return self._ended_at < math.inf
+
+    def end(self) -> None:
+        """Begin to stop: waits end now, and later ones as soon as they begin."""
+        self._ended_at = anyio.current_time()
+        for scope, grace in self._graces.items():
+            scope.deadline = min(scope.deadline, self._ended_at + grace)
+
+    async def within(
+        self, seconds: float, work: Callable[[], Awaitable[_Found]], *, grace: float = 0.0
+    ) -> _Found | None:
+        """Do something for so many seconds at most, and `grace` seconds once the server stops.
+
+        None where it did not come to its end.
+        """
+        deadline = min(anyio.current_time() + seconds, self._ended_at + grace)
+        with anyio.CancelScope(deadline=deadline) as scope:
+            self._graces[scope] = grace
+            try:
+                return await work()
+            finally:
+                del self._graces[scope]
+        return None
+
+
+def stopped_before_purchase() -> ServerStopping:
+    """Say that the server stops, and that nothing was bought."""
+    return ServerStopping(
+        message="This server is stopping; nothing was bought.",
+        next_step="Call again with the same arguments in a minute, when the server is back.",
+    )
+
+
+def stopped_in_purchase() -> ServerStopping:
+    """Say that the server stops while EvoLink has a request and has not answered."""
+    return ServerStopping(
+        message="This server is stopping while EvoLink is asked for the picture, and EvoLink has "
+        "not answered yet.",
+        next_step="Call generate_image again with exactly the same arguments in a minute, when the "
+        "server is back: that joins this purchase and buys nothing new. Change nothing in them.",
+        charged="unknown",
+    )
+
+
+def stopped_before_reading() -> ServerStopping:
+    """Say that the server stops before it could read a task."""
+    return ServerStopping(
+        message="This server is stopping and could not look at the task any more.",
+        next_step="Call get_task again in a minute, when the server is back.",
+    )
