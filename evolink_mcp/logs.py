@@ -20,6 +20,10 @@ _QUERY = re.compile(r"(https?://[^\s?#]+)[?#]\S*", re.IGNORECASE)
 REQUEST: ContextVar[str] = ContextVar("request", default="")
 """Names the HTTP request that is being answered; empty where there is none."""
 
+JOB: ContextVar[str] = ContextVar("job", default="")
+"""Names the job that is being worked on; empty where there is none. A record's own `job` goes
+before it."""
+
 _ExcInfo = tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]
 
 
@@ -49,11 +53,11 @@ class JsonFormatter(SecretFreeFormatter):
     """Writes one JSON object a line, as free of secrets."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Return the record as JSON; `request` names the HTTP request where there is one."""
+        """Return the record as JSON; `request` and `job` name what it is about, where known."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
         line = {"at": at, "level": record.levelname, "logger": record.name}
-        if request := REQUEST.get():
-            line["request"] = request
+        about = {"request": REQUEST.get(), "job": getattr(record, "job", "") or JOB.get()}
+        line |= {name: value for name, value in about.items() if value}
         return json.dumps({**line, "message": super().format(record)}, ensure_ascii=False)
 
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolink_mcp.logs import REQUEST, SecretFreeFormatter, configure_logging
+from evolink_mcp.logs import JOB, REQUEST, SecretFreeFormatter, configure_logging
 from tests.secret_shapes import SECRETS
 
 KEY = "sk-evo-4fQ8sT2vXw7yZ1bC3dE5"
@@ -200,21 +200,23 @@ def test_configuring_again_does_not_double_the_lines(capsys: pytest.CaptureFixtu
 def test_a_line_of_json_is_one_object_without_secrets(capsys: pytest.CaptureFixture[str]) -> None:
     configure_logging("INFO", "json")
     OURS.info("saved %s\nwith %s", SIGNED, KEY)
-    named = REQUEST.set("a1b2")
+    named, working = REQUEST.set("a1b2"), JOB.set("run_1")
     try:
         fail(PROMPT)
     except ValueError:
         OURS.exception("lost")
-    finally:
-        REQUEST.reset(named)
+    OURS.info("joined", extra={"job": "run_2"})
+    REQUEST.reset(named)
+    JOB.reset(working)
     lines = capsys.readouterr().err.splitlines()
-    saved, lost = map(json.loads, lines)
+    saved, lost, joined = map(json.loads, lines)
     assert saved.pop("at").endswith("+00:00")
     assert saved == {
         "level": "INFO",
         "logger": OURS.name,
         "message": "saved https://files.evolink.ai/a.png?[cut] with [redacted]",
     }
-    assert lost["request"] == "a1b2"
+    assert (lost["request"], lost["job"]) == ("a1b2", "run_1")
+    assert (joined["request"], joined["job"]) == ("a1b2", "run_2")
     assert lost["message"].startswith("lost\n")
     assert PROMPT not in lines[1]

@@ -15,6 +15,7 @@ import httpx2 as httpx
 
 from evolink_mcp import __version__
 from evolink_mcp.api.account import Credits, read_credits, read_models
+from evolink_mcp.api.figures import Figures
 from evolink_mcp.api.network import Network, Sleep
 from evolink_mcp.api.pace import Pace
 from evolink_mcp.api.refusals import NOTHING_THERE, Advices, is_error_body, refusal_of
@@ -42,6 +43,8 @@ TOTAL_TIMEOUT = 45.0
 
 MAX_ANSWER_BYTES = 1_000_000
 """Longest answer that is read; a task is a few hundred bytes."""
+
+_TASKS = "/v1/tasks/"
 
 _USUAL: Advices = MappingProxyType({})
 _NOT_A_TASK: Advices = MappingProxyType({"404": NOTHING_THERE})
@@ -72,6 +75,8 @@ class EvolinkApi:
     sleep: Sleep = anyio.sleep
     pace: Pace = field(default_factory=Pace)
     """The rhythm of all readings."""
+    figures: Figures = field(default_factory=Figures)
+    """Counts what passes."""
     key: str = field(default="", repr=False)
     """Goes before the one of the connections, where there is one."""
 
@@ -94,7 +99,8 @@ class EvolinkApi:
             json=request.body(),
             headers={"Idempotency-Key": idempotency_key, **authorization_of(self.key)},
         )
-        return read_task(await exchange(self.purchases, purchase, within=TOTAL_TIMEOUT))
+        with self.figures.noting_errors():
+            return read_task(await exchange(self.purchases, purchase, within=TOTAL_TIMEOUT))
 
     async def task(self, task_id: TaskId) -> Task:
         """Read a task (EvoLink docs, "Query Task Status"); repeated where that may help.
@@ -110,7 +116,7 @@ class EvolinkApi:
                 raise unreadable("it is about another task")
             return task
 
-        return await self._ask(f"/v1/tasks/{quote(task_id, safe='')}", read=read)
+        return await self._ask(f"{_TASKS}{quote(task_id, safe='')}", read=read)
 
     async def credits(self) -> Credits:
         """Read the balance (EvoLink docs, "Query Credits"); repeated where that may help.
@@ -144,13 +150,17 @@ class EvolinkApi:
     ) -> _Read:
         async def ask() -> _Read:
             await self.pace.turn()
+            self.figures.readings += path.startswith(_TASKS)
             request = self.reads.build_request("GET", path, headers=authorization_of(self.key))
-            try:
-                body = await exchange(self.reads, request, within=TOTAL_TIMEOUT, advices=advices)
-            except EvolinkError as error:
-                self.pace.refused(error)
-                raise
-            return read(body)
+            with self.figures.noting_errors():
+                try:
+                    body = await exchange(
+                        self.reads, request, within=TOTAL_TIMEOUT, advices=advices
+                    )
+                except EvolinkError as error:
+                    self.pace.refused(error)
+                    raise
+                return read(body)
 
         return await repeat_safely(ask, sleep=self.sleep)
 
@@ -170,7 +180,8 @@ async def connect(base_url: str, *, key: str, network: Network) -> AsyncGenerato
         client(timeout=READ_TIMEOUT) as reads,
         client(timeout=SUBMIT_TIMEOUT, limits=fresh) as purchases,
     ):
-        yield EvolinkApi(reads, purchases, network.sleep, Pace(network.sleep, network.clock))
+        pace = Pace(network.sleep, network.clock)
+        yield EvolinkApi(reads, purchases, network.sleep, pace, network.figures)
 
 
 def headers_of(key: str) -> dict[str, str]:

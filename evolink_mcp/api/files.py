@@ -24,11 +24,8 @@ from pydantic import (
     ValidationError,
 )
 
-from evolink_mcp.api.client import (
-    authorization_of,
-    exchange,
-    headers_of,
-)
+from evolink_mcp.api.client import authorization_of, exchange, headers_of
+from evolink_mcp.api.figures import Figures
 from evolink_mcp.api.network import Network, Sleep
 from evolink_mcp.api.refusals import Advice, Advices
 from evolink_mcp.api.retry import repeat_safely
@@ -140,6 +137,7 @@ class FilesApi:
 
     client: httpx.AsyncClient
     sleep: Sleep = anyio.sleep
+    figures: Figures = field(default_factory=Figures)
     key: str = field(default="", repr=False)
     """Goes before the one of the connections, where there is one."""
 
@@ -190,9 +188,9 @@ class FilesApi:
     ) -> _Read:
         async def ask() -> _Read:
             try:
-                return read(
-                    await exchange(self.client, request(), within=TOTAL_TIMEOUT, advices=_ADVICES)
-                )
+                with self.figures.noting_errors():
+                    sent = exchange(self.client, request(), within=TOTAL_TIMEOUT, advices=_ADVICES)
+                    return read(await sent)
             except (NeverSent, AnswerUnreadable) as error:
                 error.next_step = (
                     "Check the network and EVOLINK_FILES_URL, and whether a proxy or a login page "
@@ -222,7 +220,7 @@ async def connect_files(files_url: str, *, key: str, network: Network) -> AsyncG
         verify=network.tls,
         timeout=TIMEOUT,
     ) as client:
-        yield FilesApi(client, network.sleep)
+        yield FilesApi(client, network.sleep, network.figures)
 
 
 def _read_quota(body: bytes) -> FileQuota:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import socket
 import ssl
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import anyio
 import httpx2 as httpx
+
+from evolink_mcp.api.figures import Figures
 
 Sleep = Callable[[float], Awaitable[None]]
 """Waits that many seconds."""
@@ -49,3 +51,5 @@ class Network:
     sleep: Sleep = anyio.sleep
     clock: Callable[[], float] = anyio.current_time
     """Seconds that pass with `sleep`."""
+    figures: Figures = field(default_factory=Figures)
+    """Counts what passes."""

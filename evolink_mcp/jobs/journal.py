@@ -214,6 +214,10 @@ class Journal:
         """Return the credits that count against today's cap, of all or of one principal."""
         return await self.database.transact(partial(self._table.spent, principal=principal))
 
+    async def count_by_state(self) -> dict[State, int]:
+        """Count the jobs of everybody, by how far they have come."""
+        return await self.database.transact(self._table.count_by_state)
+
     async def orphans(self, *, limit: int) -> list[Job]:
         """Take over unfinished jobs that nobody works on and whose next try is due."""
         return await self.database.transact(partial(self._table.orphans, limit=limit))

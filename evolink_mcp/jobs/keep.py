@@ -73,7 +73,8 @@ class Keeper:
         """Leave a job as it is recorded: what is known of it cannot be written at all."""
         if state := self._newest.pop(job_id, None):
             words = "job %s, task %s: %s is not recorded"
-            logger.error(words, job_id, state.job.task_id, state.job.state)
+            job, about = state.job, {"job": job_id}
+            logger.error(words, job_id, job.task_id, job.state, extra=about)
 
     async def _write(self, state: _State) -> None:
         job = state.job
@@ -81,7 +82,8 @@ class Keeper:
             await self.journal.record(job, release=state.ended)
         except JournalUnusable as error:
             words = "job %s, task %s: %s is not recorded (%s)"
-            logger.error(words, job.id, job.task_id, job.state, error)  # noqa: TRY400 - its words are ours
+            about = {"job": job.id}
+            logger.error(words, job.id, job.task_id, job.state, error, extra=about)  # noqa: TRY400 - its words are ours
             state.watch.unsaved = True
             raise
         if self._newest.get(job.id) is state:

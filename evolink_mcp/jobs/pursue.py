@@ -168,11 +168,19 @@ class Pursuit:
         pictures = await collect(watch.job, task=task, downloads=self.downloads, folder=self.folder)
         job = replace(watch.job, pictures=pictures, error=None)
         if all(picture.path for picture in pictures):
+            self._count(watch.job)
             await self._end(watch, replace(job, state="collected"))
         elif self._is_over(job):
             await self._end(watch, replace(job, state="expired"))
         else:
             await self.keeper.keep(watch, settled(replace(job, state="completed")))
+
+    def _count(self, before: Job) -> None:
+        """Note how long a picture took, but not how long after it was fetched once more."""
+        again = bool(before.pictures) and all(picture.path for picture in before.pictures)
+        if before.request is not None and not again:
+            seconds = max(0.0, self.keeper.journal.now() - before.created)
+            self.api.figures.pictured(before.request.model, seconds)
 
     async def _wait_to_send_again(self, job: Job, seconds: float) -> None:
         """Wait, unless another process took this one for dead meanwhile and gave the intent up.

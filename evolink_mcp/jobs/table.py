@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import cast
 
 from evolink_mcp.api.wire import TaskId
 from evolink_mcp.jobs.job import Job, JobId, Principal, State
@@ -21,6 +22,9 @@ _NOT_LOST = (
     "(owner=? OR owner IS NULL AND state IN ('intent', 'submitted', 'processing', 'completed'))"
 )
 """Nobody else works on a job, nor has ended it."""
+
+_OF_ANY_KEY = "(origin=? OR substr(origin, 1, ?)=?)"
+"""A job was bought at this EvoLink, with whatever key."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,10 +45,9 @@ class JobTable:
 
     def find_of_any_key(self, connection: sqlite3.Connection, *, task_id: TaskId) -> list[Job]:
         """Return the jobs that have a task, also those that other keys have bought."""
-        beside = with_key(self.origin, "")
         rows = connection.execute(
-            "SELECT * FROM jobs WHERE task_id=? AND (origin=? OR substr(origin, 1, ?)=?)",
-            (task_id, self.origin, len(beside), beside),
+            f"SELECT * FROM jobs WHERE task_id=? AND {_OF_ANY_KEY}",  # noqa: S608 - our own words
+            (task_id, *self._any_key()),
         ).fetchall()
         return [_job_of(connection, row) for row in rows]
 
@@ -99,6 +102,14 @@ class JobTable:
         ).fetchone()
         return int(row[0])
 
+    def count_by_state(self, connection: sqlite3.Connection) -> dict[State, int]:
+        """Count all jobs, also those that other keys have bought, by how far they have come."""
+        rows = connection.execute(
+            f"SELECT state, count(*) FROM jobs WHERE {_OF_ANY_KEY} GROUP BY state",  # noqa: S608 - our own words
+            self._any_key(),
+        )
+        return {cast("State", row[0]): int(row[1]) for row in rows}
+
     def add(self, connection: sqlite3.Connection, job: Job, *, booked: float) -> Job:
         """Add a job that this process works on, and return it as it is recorded."""
         self._insert(connection, job, booked=booked, owner=self.leases.worker)
@@ -152,6 +163,11 @@ class JobTable:
         ids = self.leases.take_over(connection, origin=self.origin, limit=limit)
         found = (self.find(connection, column="id", value=job_id) for job_id in ids)
         return [job for job in found if job is not None]
+
+    def _any_key(self) -> tuple[object, ...]:
+        """Return the values for `_OF_ANY_KEY`."""
+        beside = with_key(self.origin, "")
+        return (self.origin, len(beside), beside)
 
     def _insert(
         self, connection: sqlite3.Connection, job: Job, *, booked: float, owner: str | None

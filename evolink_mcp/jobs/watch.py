@@ -34,6 +34,7 @@ from evolink_mcp.jobs.job import (
 from evolink_mcp.jobs.journal import Budget, Journal
 from evolink_mcp.jobs.keep import Keeper
 from evolink_mcp.jobs.pursue import Pursuit
+from evolink_mcp.logs import JOB, REQUEST
 
 logger = logging.getLogger(__name__)
 
@@ -191,7 +192,8 @@ class Watchers:
             logger.warning("%s", error)
 
     async def tend_for_ever(self) -> None:
-        """Tend until cancelled."""
+        """Tend until cancelled, for everybody and not for the request in which that began."""
+        REQUEST.set("")
         while True:
             await self.tend()
             await self.sleep(BEAT_SECONDS)
@@ -200,7 +202,10 @@ class Watchers:
         """Give paid steps `grace` seconds from now, and no more."""
         self._deadline = anyio.current_time() + grace
         for job_id, watch in self._by_job.items():
-            logger.warning("%s is left under way (%s)", watch.job.task_id or job_id, job_id)
+            about = {"job": job_id}
+            logger.warning(
+                "%s is left under way (%s)", watch.job.task_id or job_id, job_id, extra=about
+            )
         for scope in self._paid_steps:
             scope.deadline = self._deadline
 
@@ -220,7 +225,8 @@ class Watchers:
     async def _purchase(self, wanted: Job, budget: Budget) -> Purchase:
         admission = await self.journal.admit(wanted, budget=budget)
         if admission.joined:
-            logger.info("job %s: joined by an identical call", admission.job.id)
+            joined = admission.job.id
+            logger.info("job %s: joined by an identical call", joined, extra={"job": joined})
             return Purchase(await self._watch(admission.job), joined=True)
         return Purchase(self._begin(admission.job, self._buy), joined=False)
 
@@ -255,6 +261,7 @@ class Watchers:
 
     async def _supervise(self, watch: Watch, life: Callable[[], Awaitable[None]]) -> None:
         """Live through a job; whatever goes wrong with one must not end the others."""
+        JOB.set(watch.job.id)
         try:
             await life()
         except Exception:

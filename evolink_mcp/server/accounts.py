@@ -18,6 +18,7 @@ from evolink_mcp.errors import EvolinkError, JournalUnusable, KeyMissing
 from evolink_mcp.jobs.database import FILE_NAME
 from evolink_mcp.jobs.job import JobId, Moved
 from evolink_mcp.jobs.journal import Journal, open_journal
+from evolink_mcp.logs import REQUEST
 from evolink_mcp.server.principals import KEY_HEADER, current_key
 from evolink_mcp.settings import Settings, key_missing
 
@@ -193,6 +194,7 @@ class Account:
 
     async def _resume(self) -> None:
         """Connect as soon as there is a job that nobody works on; the watchers do the rest."""
+        REQUEST.set("")  # it goes on for all, long after the request in which it begins
         path = anyio.Path(self.ground.settings.data_folder() / FILE_NAME)
         try:
             while self._connected is None:

@@ -3,33 +3,26 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Final
 
 import anyio
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.metrics_core import Metric
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 
 from evolink_mcp.errors import JournalUnusable
-from evolink_mcp.jobs.journal import Journal
 from evolink_mcp.server.app import App
+from evolink_mcp.service.metrics import TEXT, of_evolink, of_jobs, of_traffic, written
 from evolink_mcp.service.traffic import Traffic
 
 LOOK_EVERY: Final = 1.0
 """Seconds between two looks at the journal for `/readyz`, which anybody may ask."""
 
-TEXT: Final = "text/plain; version=0.0.4; charset=utf-8"
-
 _PEERS = frozenset({"127.0.0.1", "::1"})
 _NAME = re.compile(r"(?:localhost|127\.0\.0\.1|\[::1\])(?::\d+)?")
 _FORWARDED = ("forwarded", "x-forwarded-for", "x-real-ip", "via")
-
-_BY_STATE = "SELECT state, count(*) FROM jobs WHERE origin = ? GROUP BY state"
 
 
 @dataclass(slots=True)
@@ -64,10 +57,8 @@ class Probes:
 
     async def metrics(self, _: Request) -> Response:
         """Return figures as Prometheus reads them."""
-        found = [*self._of_traffic(), *await self._of_jobs()]
-        registry = CollectorRegistry()
-        registry.register(_Collected(found))
-        return Response(generate_latest(registry), media_type=TEXT)
+        text = written([*of_traffic(self.traffic), *await self._of_app()])
+        return Response(text, media_type=TEXT)
 
     async def metrics_here(self, request: Request) -> Response:
         """Return the figures to programs of this machine only: nobody has to prove who they are."""
@@ -85,54 +76,17 @@ class Probes:
             return error.code
         return ""
 
-    def _of_traffic(self) -> list[Metric]:
-        flying = GaugeMetricFamily(
-            "evolink_mcp_requests_in_flight", "HTTP requests being answered."
-        )
-        flying.add_metric([], self.traffic.in_flight)
-        answered = CounterMetricFamily(
-            "evolink_mcp_responses", "HTTP requests answered, by status.", labels=["status"]
-        )
-        for status, count in sorted(self.traffic.answered.items()):
-            answered.add_metric([str(status)], count)
-        return [flying, answered]
-
-    async def _of_jobs(self) -> list[Metric]:
-        """Read the journal; nothing where it cannot be read, which `/readyz` says."""
+    async def _of_app(self) -> list[Metric]:
+        """Read the journal; nothing of it where it cannot be read, which `/readyz` says."""
         if self._app is None:
             return []
+        found = of_evolink(self._app.network.figures)
         try:
             journal = await self._app.journal()
-            spent, states = await journal.spent_today(), await _jobs_by_state(journal)
+            spent, states = await journal.spent_today(), await journal.count_by_state()
         except JournalUnusable:
-            return []
-        credit = GaugeMetricFamily(
-            "evolink_mcp_credits_spent_today", "EvoLink credits spent or reserved today."
-        )
-        credit.add_metric([], spent)
-        jobs = GaugeMetricFamily("evolink_mcp_jobs", "Jobs on record, by state.", labels=["state"])
-        for state, count in states:
-            jobs.add_metric([state], count)
-        return [credit, jobs]
-
-
-@dataclass(frozen=True, eq=False)  # the library keeps collectors in a dict
-class _Collected:
-    """Figures as the library takes them."""
-
-    metrics: list[Metric]
-
-    def collect(self) -> list[Metric]:
-        return self.metrics
-
-
-async def _jobs_by_state(journal: Journal) -> list[tuple[str, int]]:
-    return await journal.database.transact(partial(_count, origin=journal.origin))
-
-
-def _count(connection: sqlite3.Connection, *, origin: str) -> list[tuple[str, int]]:
-    rows = connection.execute(_BY_STATE, (origin,)).fetchall()
-    return [(str(row[0]), int(row[1])) for row in rows]
+            return found
+        return [*found, *of_jobs(states, spent=spent)]
 
 
 def _is_local(request: Request) -> bool:

@@ -171,6 +171,8 @@ async def test_without_any_key_the_header_is_named(settings: Settings, evolink: 
         assert KEY_HEADER in refused["error"]["next_step"]
         assert (await told(http, paying(ALICES, bearing(TOKEN, **BUY))))["status"] == "completed"
         assert (await http.get("/readyz")).status_code == 200
+        figures = (await http.get("/metrics", **bearing(TOKEN))).text
+        assert 'evolink_mcp_jobs{state="collected"} 1.0' in figures
 
 
 @pytest.mark.parametrize("given", ["", "${EVOLINK_KEY}", "YOUR_API_KEY", "two words", "sk-\xe9"])

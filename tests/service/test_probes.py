@@ -56,15 +56,24 @@ async def test_before_the_start_it_is_not_ready() -> None:
 async def test_the_figures_tell_of_jobs_credits_and_requests(tmp_path: Path) -> None:
     async with served(settings_for(tmp_path)) as http:
         await http.post("/mcp", **call("generate_image", prompt="a fox"))
+        await http.post("/mcp", **call("generate_image", prompt="[http:402] an owl"))
         answer = await http.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=")
     lines = [line for line in answer.text.splitlines() if not line.startswith("#")]
     assert 'evolink_mcp_jobs{state="collected"} 1.0' in lines
     assert "evolink_mcp_requests_in_flight 1.0" in lines
-    assert 'evolink_mcp_responses_total{status="200"} 1.0' in lines
+    assert 'evolink_mcp_jobs{state="refused"} 1.0' in lines
+    assert 'evolink_mcp_jobs{state="unknown"} 0.0' in lines
+    assert 'evolink_mcp_responses_total{status="200"} 2.0' in lines
+    assert 'evolink_mcp_evolink_errors_total{code="credit_exhausted"} 1.0' in lines
+    model = 'model="gpt-4o-image"'
+    assert f'evolink_mcp_time_to_picture_seconds_bucket{{le="+Inf",{model}}} 1.0' in lines
+    assert f"evolink_mcp_time_to_picture_seconds_count{{{model}}} 1.0" in lines
+    [readings] = [line for line in lines if line.startswith("evolink_mcp_task_readings_total")]
+    assert float(readings.split()[1]) >= 1
     [spent] = [line for line in lines if line.startswith("evolink_mcp_credits_spent_today")]
     assert float(spent.split()[1]) > 0
-    assert "fox" not in answer.text
+    assert [word for word in ("fox", "owl", "run_", "task-") if word in answer.text] == []
 
 
 @pytest.mark.parametrize(

@@ -85,6 +85,7 @@ async def test_hosts_of_both_eras_get_pictures_with_progress(place: Place) -> No
             assert (await http.post(url, json=request["json"], headers=bad)).status_code == 403
     logged = place.log.read_text()
     assert '"request": "' in logged
+    assert '"job": "run_' in logged
     assert [secret for secret in (KEY, TOKEN, OTHER, "private fox") if secret in logged] == []
 
 

@@ -69,7 +69,7 @@ async def test_only_trusted_proxies_say_where_a_request_comes_from(
         seen.append(scope)
         await PlainTextResponse("")(scope, receive, send)
 
-    config = serving._guest(web, settings_for(tmp_path, trusted_proxies=trusted)).config
+    config = serving.guest_of(web, settings_for(tmp_path, trusted_proxies=trusted)).config
     config.load()
     transport = httpx.ASGITransport(app=cast("Any", config).loaded_app)
     async with httpx.AsyncClient(transport=transport, base_url="http://here.test") as http:
