@@ -12,6 +12,8 @@ from evolink_mcp.sandbox.drawing import draw
 
 import_module("evolink_mcp.server.calls")  # a server does it at its first call
 
+SMOOTH = draw.SUPERSAMPLING
+
 
 @pytest.fixture
 def anyio_backend() -> str:
@@ -35,6 +37,12 @@ def no_blocking_in_the_event_loop() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def pictures_are_not_smoothed(monkeypatch: pytest.MonkeyPatch) -> None:
+def rough_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let the sandbox draw in an eighth of its time; few tests look at what is in a picture."""
     monkeypatch.setattr(draw, "SUPERSAMPLING", 1)
+
+
+@pytest.fixture
+def smooth_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the sandbox draw as it does for people; such files are three times as large."""
+    monkeypatch.setattr(draw, "SUPERSAMPLING", SMOOTH)

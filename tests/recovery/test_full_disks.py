@@ -59,6 +59,7 @@ async def test_with_no_room_for_the_task_id_it_is_told_and_the_job_ends_once_the
     assert (entry.status, entry.task_id, entry.prompt) == ("completed", task_id, "a red fox")
 
 
+@pytest.mark.usefixtures("smooth_pictures")
 async def test_a_picture_that_finds_no_room_is_collected_once_there_is_some(
     scene: Scene, server: Talk, arrivals: Arrivals
 ) -> None:

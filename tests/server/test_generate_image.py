@@ -19,7 +19,6 @@ from PIL import Image
 
 from evolink_mcp.jobs.job import Job, JobId, Picture, Watch
 from evolink_mcp.sandbox import Sandbox
-from evolink_mcp.sandbox.drawing import draw
 from evolink_mcp.server.results import Call, finished
 from tests.servers import Era, Messages, answer_of, host_of, settings_for, text_of
 
@@ -109,10 +108,10 @@ def test_a_picture_that_vanished_goes_without_a_preview(tmp_path: Path) -> None:
     assert [block.type for block in anyio.run(answer).content] == ["text", "resource_link"]
 
 
+@pytest.mark.usefixtures("smooth_pictures")
 async def test_a_full_picture_that_is_too_large_is_reduced(
-    sandbox: Sandbox, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sandbox: Sandbox, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(draw, "SUPERSAMPLING", 2)  # smooth edges make a file larger
     async with host_of(sandbox, settings_for(tmp_path, preview="full")) as host:
         result = await host.call_tool("generate_image", {"prompt": "a red fox", "n": 4})
     assert {image.format for image in previews_of(result)} == {"WEBP"}

@@ -18,6 +18,8 @@ from evolink_mcp.sandbox.drawing.scene import read_scene
 from evolink_mcp.sandbox.drawing.subjects import SUBJECTS
 from evolink_mcp.sandbox.drawing.words import ACTORS, HOURS, SETTINGS, WEATHERS
 
+pytestmark = pytest.mark.usefixtures("smooth_pictures")
+
 SMALL = (96, 64)
 MIDDLE = (192, 160)
 GREEN = (0, 255, 0)
