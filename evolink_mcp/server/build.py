@@ -9,19 +9,18 @@ from functools import partial
 from typing import Any
 
 import anyio
-from mcp import MCPError
 from mcp.server import MCPServer
 from mcp.server.auth.provider import TokenVerifier
 from mcp.server.auth.settings import AuthSettings
 from mcp.server.caching import CacheHint
 from mcp.server.context import CallNext, HandlerResult, ServerRequestContext
-from mcp.types import INVALID_PARAMS
 
 from evolink_mcp import __version__
 from evolink_mcp.api.network import Network
 from evolink_mcp.server.app import App, enabled_models, run_app
 from evolink_mcp.server.prompts import offer_prompts
-from evolink_mcp.server.resources import News, Server, offer_list, offer_tasks
+from evolink_mcp.server.resources import News, offer_list, offer_tasks
+from evolink_mcp.server.sdk import Server
 from evolink_mcp.server.tools import make_tools
 from evolink_mcp.server.words import ELSEWHERE, HERE, instructions
 from evolink_mcp.settings import Settings
@@ -31,6 +30,10 @@ _AN_HOUR = 3_600_000
 
 def _tell_nobody(_: App) -> None:
     """Keep to ourselves that an app runs."""
+
+
+def offer_nothing(_: MCPServer[App]) -> None:
+    """Leave a server as it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,26 +54,17 @@ def build_server(
     network: Network | None = None,
     stopped: anyio.Event | None = None,
     gate: Gate | None = None,
+    offer: Callable[[MCPServer[App]], None] = offer_nothing,
 ) -> MCPServer[App]:
     """Put the server together; `stopped` is set when its lifespan has ended.
 
     Without a gate it is served over stdio; with one over HTTP, where callers have no files here.
+    `offer` adds what else the server is to offer.
 
     Raises:
         SettingInvalid: A setting names what does not exist.
     """
     catalogue = enabled_models(settings)
-    tools = make_tools(catalogue, settings.confirm, over_http=gate is not None)
-    names = frozenset(tool.name for tool in tools)
-
-    async def refuse_unknown_tools(
-        ctx: ServerRequestContext[Any, Any], call_next: CallNext
-    ) -> HandlerResult:
-        """Answer an unknown tool as the specification asks; the SDK calls it a tool error."""
-        name = (ctx.params or {}).get("name")
-        if ctx.method == "tools/call" and isinstance(name, str) and name not in names:
-            raise MCPError(INVALID_PARAMS, f"Unknown tool: {name[:64]}")
-        return await call_next(ctx)
 
     async def resume_after_the_first_answer(
         ctx: ServerRequestContext[Any, Any], call_next: CallNext
@@ -87,7 +81,7 @@ def build_server(
         title="EvoLink images",
         version=__version__,
         instructions=instructions(ELSEWHERE if gate else HERE),
-        tools=tools,
+        tools=make_tools(catalogue, settings.confirm, over_http=gate is not None),
         lifespan=_lifespan(
             partial(
                 run_app,
@@ -101,14 +95,16 @@ def build_server(
         ),
         auth=door.auth,
         token_verifier=door.verifier,
-        middleware=[resume_after_the_first_answer, refuse_unknown_tools],
+        middleware=[resume_after_the_first_answer],
         cache_hints={"tools/list": CacheHint(ttl_ms=_AN_HOUR, scope="public")},
         subscriptions=news.bus,
         log_level=settings.log_level,
     )
     offer_tasks(server)
     offer_prompts(server, catalogue)
-    news.offer_subscriptions(server)
+    if gate is None:  # over HTTP no session lasts that could be told of anything
+        news.offer_subscriptions(server)
+    offer(server)
     return server
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
 from mcp.server import MCPServer
 from mcp.server.context import ServerRequestContext
-from mcp.server.lowlevel.helper_types import ReadResourceContents
 from mcp.server.mcpserver import Context
 from mcp.server.mcpserver.exceptions import ResourceError, ResourceNotFoundError
 from mcp.server.mcpserver.resources import FunctionResource
@@ -18,16 +17,13 @@ from mcp.server.session import ServerSession
 from mcp.server.subscriptions import InMemorySubscriptionBus, ResourceUpdated, ServerEvent
 from mcp.types import (
     EmptyResult,
-    InputRequiredResult,
     SubscribeRequestParams,
     UnsubscribeRequestParams,
 )
-from pydantic import AnyUrl
 
 from evolink_mcp.api.wire import TaskId, read_task_id
 from evolink_mcp.errors import EvolinkError, InvalidRequest
 from evolink_mcp.jobs.job import Job, Principal
-from evolink_mcp.jobs.pictures import type_of
 from evolink_mcp.server.app import App
 from evolink_mcp.server.lists import read_list
 from evolink_mcp.server.principals import current_principal
@@ -37,33 +33,8 @@ LIST_URI = "evolink://tasks"
 TASK_URI = "evolink://tasks/{task_id}"
 IMAGE_URI = "evolink://tasks/{task_id}/images/{n}"
 
-_IMAGES = frozenset({"png", "jpeg", "webp", "gif", "avif", "bmp", "tiff", "heic"})
-
 LISTED = 50
 """Jobs in the list that is a resource."""
-
-
-class Server(MCPServer[App]):
-    """An MCP server whose pictures have the type that their bytes have."""
-
-    async def read_resource(
-        self,
-        uri: AnyUrl | str,
-        context: Context[App, Any] | None = None,
-    ) -> Iterable[ReadResourceContents] | InputRequiredResult:
-        """Read a resource."""
-        contents = await super().read_resource(uri, context)
-        if isinstance(contents, InputRequiredResult):  # pragma: no cover - ours never ask
-            return contents
-        return [_typed(part) for part in contents]
-
-
-def _typed(part: ReadResourceContents) -> ReadResourceContents:
-    if not isinstance(part.content, bytes):
-        return part
-    kind = type_of(part.content[:64])
-    media_type = f"image/{kind}" if kind in _IMAGES else "application/octet-stream"
-    return ReadResourceContents(part.content, media_type, part.meta)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
 from anyio import to_thread
+from mcp.server import MCPServer
 from starlette.types import ASGIApp
 
 from evolink_mcp.api.network import Network
 from evolink_mcp.errors import SettingInvalid
 from evolink_mcp.guest import Guest, configure
+from evolink_mcp.server.app import App
+from evolink_mcp.server.build import offer_nothing
 from evolink_mcp.server.links import Links, load_secret
 from evolink_mcp.server.waits import LAST_WORD, Waits
 from evolink_mcp.service.address import Address
 from evolink_mcp.service.identities import open_identities
-from evolink_mcp.service.web import build_web
+from evolink_mcp.service.web import build_web, waits_of
 from evolink_mcp.settings import Settings
 
 DRAIN: Final = LAST_WORD + 0.5
@@ -36,8 +39,11 @@ async def serve(
     *,
     network: Network | None = None,
     open_to_anyone: bool = False,
+    offer: Callable[[MCPServer[App]], None] = offer_nothing,
 ) -> AsyncGenerator[str]:
     """Serve in this event loop, and yield the endpoint's URL; port 0 means any free one.
+
+    `offer` adds what else the server is to offer.
 
     Raises:
         SettingInvalid: A setting does not work, the port cannot be had, or the service would
@@ -50,14 +56,13 @@ async def serve(
     with address.listen() as listener:
         url = address.url(listener.getsockname()[1])
         links = await _links(settings, url.removesuffix("/mcp"))
-        waits = Waits()
         web = build_web(
-            settings, address, network=world, identities=identities, links=links, waits=waits
+            settings, address, network=world, identities=identities, links=links, offer=offer
         )
         async with (
             web.router.lifespan_context(web),
             guest_of(web, settings).on(listener),
-            ending(waits),
+            ending(waits_of(web)),
         ):
             yield url
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Final, Protocol
+from typing import Final, Protocol, cast
 from urllib.parse import urlsplit
 
+from mcp.server import MCPServer
 from mcp.server.auth.middleware.bearer_auth import RequireAuthMiddleware
 from mcp.server.transport_security import TransportSecuritySettings
 from starlette.applications import Starlette
@@ -17,7 +18,7 @@ from starlette.routing import Route, request_response
 
 from evolink_mcp.api.network import Network
 from evolink_mcp.server.app import App
-from evolink_mcp.server.build import Gate, build_server
+from evolink_mcp.server.build import Gate, build_server, offer_nothing
 from evolink_mcp.server.links import Links
 from evolink_mcp.server.principals import KEY_HEADER
 from evolink_mcp.server.upload_links import UploadLinks
@@ -59,30 +60,32 @@ def build_web(
     network: Network,
     identities: Identities | None,
     links: Links | None = None,
-    waits: Waits | None = None,
+    offer: Callable[[MCPServer[App]], None] = offer_nothing,
 ) -> Starlette:
     """Put the application together; its lifespan is that of the MCP server.
 
     Both eras are stateless: any process may answer any request, and a client that goes away
     ends its call. For that, hosts before 2026-07-28 give up what needs a session: being asked
     for consent in the middle of a call (`confirm` takes its place) and `resources/subscribe`.
+    `offer` adds what else the server is to offer.
 
     Raises:
         SettingInvalid: A setting names what does not exist.
     """
     probes = Probes(traffic := Traffic(), network.clock)
-    parts = _parts(settings, links)
+    parts, waits = _parts(settings, links), Waits()
     gate = Gate(
         verifier=identities.verifier if identities else None,
         auth=identities.auth if identities else None,
-        opened=partial(_opened, (probes, *parts), waits or Waits()),
+        opened=partial(_opened, (probes, *parts), waits),
     )
-    web = build_server(settings, network=network, gate=gate).streamable_http_app(
+    web = build_server(settings, network=network, gate=gate, offer=offer).streamable_http_app(
         stateless_http=True,
         json_response=False,
         max_request_body_size=MAX_BODY,
         transport_security=protection(settings, address),
     )
+    web.state.waits = waits
     web.router.routes.extend(_routes(probes, identities))
     web.router.routes.extend(part.route() for part in parts)
     web.user_middleware.append(Middleware(LimitRequests, clock=network.clock))
@@ -90,6 +93,11 @@ def build_web(
     web.user_middleware.insert(0, _cors(settings))
     web.user_middleware.insert(0, Middleware(CountTraffic, traffic=traffic))
     return web
+
+
+def waits_of(web: Starlette) -> Waits:
+    """Return the waiting of an application's calls, for whoever ends it."""
+    return cast("Waits", web.state.waits)
 
 
 class Part(Protocol):

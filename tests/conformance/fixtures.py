@@ -123,6 +123,35 @@ async def test_missing_capability(ctx: Context[App]) -> CallToolResult:
     return _answer(_text("Sampling is declared."))
 
 
+async def json_schema_2020_12_tool() -> CallToolResult:
+    return _answer(_text("It is the schema that counts."))
+
+
+JSON_SCHEMA: dict[str, Any] = {
+    "$schema": "https://json-schema.org/draft/2020-12/schema",
+    "type": "object",
+    "$defs": {
+        "address": {
+            "$anchor": "addressDef",
+            "type": "object",
+            "properties": {"street": {"type": "string"}, "city": {"type": "string"}},
+        }
+    },
+    "properties": {
+        "name": {"type": "string"},
+        "address": {"$ref": "#/$defs/address"},
+        "contactMethod": {"type": "string", "enum": ["phone", "email"]},
+        "phone": {"type": "string"},
+        "email": {"type": "string"},
+    },
+    "allOf": [{"anyOf": [{"required": ["phone"]}, {"required": ["email"]}]}],
+    "if": {"properties": {"contactMethod": {"const": "phone"}}, "required": ["contactMethod"]},
+    "then": {"required": ["phone"]},
+    "else": {"required": ["email"]},
+    "additionalProperties": False,
+}
+
+
 # --- tools that say something on the way ---
 
 
@@ -259,6 +288,7 @@ TOOLS: tuple[Callable[..., Any], ...] = (
     test_error_handling,
     test_custom_header,
     test_missing_capability,
+    json_schema_2020_12_tool,
     test_tool_with_progress,
     test_logging_tool,
     test_trigger_tool_change,
@@ -279,14 +309,16 @@ PROMPTS: tuple[Callable[..., Any], ...] = (
 )
 
 
-def add_fixtures(server: MCPServer[App]) -> frozenset[str]:
-    """Add what the scenarios call, and return the names of the tools."""
+def add_fixtures(server: MCPServer[App]) -> None:
+    """Add what the scenarios call."""
     for tool in TOOLS:
         server.tool(description=f"A fixture: {tool.__name__}.")(tool)
+    schematic = server._tool_manager.get_tool(json_schema_2020_12_tool.__name__)
+    assert schematic is not None
+    schematic.parameters = JSON_SCHEMA
     for prompt in PROMPTS:
         server.prompt(description=f"A fixture: {prompt.__name__}.")(prompt)
     server.resource("test://static-text", mime_type="text/plain")(static_text)
     server.resource("test://static-binary", mime_type="image/png")(static_binary)
     server.resource("test://watched-resource", mime_type="text/plain")(watched_resource)
     server.resource("test://template/{id}/data", mime_type="application/json")(template)
-    return frozenset(tool.__name__ for tool in TOOLS)

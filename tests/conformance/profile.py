@@ -1,4 +1,4 @@
-"""Our server with the conformance suite's fixtures, over Streamable HTTP.
+"""The service as everybody gets it, and the conformance suite's fixtures on top.
 
 Settings come from the environment, as ever. It prints its address once it listens, and ends
 with SIGTERM or SIGINT:
@@ -10,48 +10,19 @@ from __future__ import annotations
 
 import signal
 import sys
-from typing import Any
 
 import anyio
-from mcp.server import MCPServer
-from mcp.server.context import CallNext, HandlerResult, ServerMiddleware, ServerRequestContext
 
-from evolink_mcp.server.app import App
-from evolink_mcp.server.build import Gate, build_server
-from evolink_mcp.settings import Settings, read_settings
+from evolink_mcp import service
+from evolink_mcp.settings import read_settings
 from tests.conformance.fixtures import add_fixtures
-from tests.conformance.serving import serve_http
-
-
-def build(settings: Settings) -> MCPServer[App]:
-    """Build the server as everybody gets it, then add the fixtures."""
-    server = build_server(settings, gate=Gate())
-    fixtures = add_fixtures(server)
-    # This one refuses every tool that the server has not been made with.
-    [place] = [
-        place
-        for place, middleware in enumerate(server.middleware)
-        if getattr(middleware, "__name__", "") == "refuse_unknown_tools"
-    ]
-    server.middleware[place] = _but_for(fixtures, server.middleware[place])
-    return server
-
-
-def _but_for(fixtures: frozenset[str], refuse: ServerMiddleware[Any]) -> ServerMiddleware[Any]:
-    async def refuse_but_for(
-        ctx: ServerRequestContext[Any, Any], call_next: CallNext
-    ) -> HandlerResult:
-        if ctx.method == "tools/call" and (ctx.params or {}).get("name") in fixtures:
-            return await call_next(ctx)
-        return await refuse(ctx, call_next)
-
-    return refuse_but_for
 
 
 async def main(port: int) -> None:
     """Serve until a signal comes."""
+    address = service.read_address(f"127.0.0.1:{port}")
     with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        async with serve_http(build(read_settings()), port=port) as url:
+        async with service.serve(read_settings(), address, offer=add_fixtures) as url:
             sys.stdout.write(f"{url}\n")
             sys.stdout.flush()
             await anext(signals)

@@ -1,25 +1,20 @@
-"""The official conformance suite, and the SDKs' clients; `make conformance` gets what is Node's."""
+"""The official conformance suite against the service; `make conformance` gets what is Node's."""
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import anyio
 import pytest
 from anyio.streams.buffered import BufferedByteReceiveStream
-from mcp import Client
 
-from tests.conformance.serving import serve_sandboxed
-from tests.servers import Era, Messages, answer_of
+from tests.conformance.callers import HERE, node
 
-HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
 START_SECONDS = 30
@@ -28,8 +23,12 @@ SUITE_SECONDS = 240
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(SUITE_SECONDS + 60)]
 
 BEYOND = {
-    "2025-11-25": {"server-session-lifecycle"},
-    "2026-07-28": {"http-header-validation", "http-custom-header-server-validation"},
+    "2025-11-25": {"json-schema-2020-12"},
+    "2026-07-28": {
+        "json-schema-2020-12",
+        "http-header-validation",
+        "http-custom-header-server-validation",
+    },
 }
 """Scenarios that a revision does not count yet, and that pass all the same."""
 
@@ -66,51 +65,10 @@ async def test_the_suite_finds_no_failure_that_is_not_expected(
     assert {name: failures[name] for name in BEYOND[revision]} == dict.fromkeys(BEYOND[revision], 0)
 
 
-@pytest.mark.parametrize("version", ["legacy", "2026-07-28"])
-async def test_the_typescript_client_gets_its_pictures_and_their_progress(
-    tmp_path: Path, version: str
-) -> None:
-    async with serve_sandboxed(tmp_path) as url:
-        run = await node("--input-type=module", "-", url, version, given="ts_client.mjs")
-    assert run.returncode == 0, run.stdout.decode()
-    said: dict[str, Any] = json.loads(run.stdout)
-    assert said["result"]["structuredContent"]["status"] == "completed"
-    assert len(said["result"]["structuredContent"]["images"]) == 2
-    assert_rising([step["progress"] for step in said["progress"]])
-
-
-@pytest.mark.parametrize("era", ["legacy", "auto"])
-async def test_the_python_client_gets_its_pictures_and_their_progress(
-    tmp_path: Path, era: Era
-) -> None:
-    messages = Messages()
-    call = {"prompt": "a red fox", "n": 2}
-    async with serve_sandboxed(tmp_path) as url, Client(url, mode=era) as client:
-        result = await client.call_tool("generate_image", call, progress_callback=messages)
-    assert answer_of(result).status == "completed"
-    assert len(answer_of(result).images or ()) == 2
-    assert_rising([progress for progress, _, _ in messages.seen])
-
-
-def assert_rising(steps: list[float]) -> None:
-    assert steps
-    assert steps == sorted(set(steps))
-
-
 async def suite(*words: str) -> subprocess.CompletedProcess[bytes]:
-    return await node(
-        "node_modules/@modelcontextprotocol/conformance/dist/index.js", "server", *words
-    )
-
-
-async def node(*words: str, given: str | None = None) -> subprocess.CompletedProcess[bytes]:
-    """Run a program where the packages are installed."""
-    stdin = (HERE / given).read_bytes() if given else None
-    folder = os.environ["CONFORMANCE"]
+    program = "node_modules/@modelcontextprotocol/conformance/dist/index.js"
     with anyio.fail_after(SUITE_SECONDS):
-        return await anyio.run_process(
-            ["node", *words], cwd=folder, input=stdin, stderr=subprocess.STDOUT, check=False
-        )
+        return await node(program, "server", *words)
 
 
 def failures_by_scenario(results: Path) -> dict[str, int]:

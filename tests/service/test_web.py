@@ -241,8 +241,18 @@ async def test_older_hosts_are_not_asked_in_a_call_but_say_confirm(tmp_path: Pat
     assert answer["structuredContent"]["status"] == "completed"
 
 
-async def test_a_subscription_of_an_older_host_does_no_harm(tmp_path: Path) -> None:
+async def test_older_hosts_are_not_offered_subscriptions_that_nobody_would_serve(
+    tmp_path: Path,
+) -> None:
+    hello = legacy(
+        "initialize",
+        protocolVersion="2025-06-18",
+        capabilities={},
+        clientInfo={"name": "older", "version": "1"},
+    )
     async with served(settings_for(tmp_path)) as http:
-        await http.post("/mcp", **legacy("resources/subscribe", uri="evolink://tasks"))
-        bought = found_in(await http.post("/mcp", **call("generate_image", prompt="a fox")))
-    assert bought["status"] == "completed"
+        offered = legacy_answer(await http.post("/mcp", **hello))["capabilities"]
+        body = legacy("resources/subscribe", uri="evolink://tasks")
+        refused = await http.post("/mcp", **body)
+    assert not offered["resources"].get("subscribe")
+    assert '"code":-32601' in refused.text.replace(" ", "")
