@@ -29,7 +29,7 @@ TOOLS = ["generate_image", "get_task", "list_tasks", "list_models", "get_credits
 async def test_over_http_the_tools_are_listed_and_portable(service: Service, era: str) -> None:
     where = over_http(service.url, service.tokens["inspector-modern"])
     listed = await inspect(*where, *LIST, "--protocol-era", era)
-    assert [tool["name"] for tool in listed["tools"]] == TOOLS
+    assert [tool["name"] for tool in listed["tools"]] == [*TOOLS, "upload_link"]
 
 
 @ERAS
