@@ -17,7 +17,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY evolink_mcp ./evolink_mcp
 RUN ["python", "-m", "pip", "--python", "/opt/evolink-mcp/bin/python", "install", "--quiet", \
      "--no-deps", "--no-build-isolation", "."]
-RUN ["mkdir", "/data"]
+RUN ["mkdir", "-m", "700", "/data"]
 
 FROM python:3.13-slim
 COPY --from=build /opt/evolink-mcp /opt/evolink-mcp

@@ -84,7 +84,7 @@ conformance: $(VENV)/.dev $(CONFORMANCE)/.made ## MCP's own suite, the Inspector
 bench: $(VENV)/.dev ## measurements, each a ratio against something named
 	@$(BIN)/python -m bench
 
-image: $(VENV)/.dev ## the steps of the Dockerfile without an engine, and what comes of them (PYTHON=python3.13)
+image: $(VENV)/.dev ## the Dockerfile's steps without an engine, and what they make (PYTHON=python3.13)
 	@PYTHON="$(PYTHON)" $(BIN)/python -m pytest -q -m image tests/image $(ARGS)
 
 # One resolution for both: what runs is what was tested.
