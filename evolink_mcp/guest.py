@@ -81,7 +81,12 @@ class Guest(uvicorn.Server):
 
 
 def configure(
-    web: ASGIApp, *, last_drain: int, lifespan: bool, proxies: tuple[str, ...] = ()
+    web: ASGIApp,
+    *,
+    last_drain: int,
+    lifespan: bool,
+    proxies: tuple[str, ...] = (),
+    protocol: type[Protocol] = Protocol,
 ) -> uvicorn.Config:
     """Configure uvicorn for a guest.
 
@@ -91,7 +96,7 @@ def configure(
     """
     return uvicorn.Config(
         web,
-        http=Protocol,
+        http=protocol,
         ws="none",
         lifespan="on" if lifespan else "off",
         log_config=None,

@@ -184,7 +184,8 @@ class ToolCall:
         if watch.job.task is None and not watch.ended:
             raise stopped_in_purchase()
         progress = Progress(self._ctx.report_progress, self._elapsed)
-        await waits.within(self._patience(asked) - self._elapsed(), partial(progress.follow, watch))
+        left = self._patience(asked) - self._elapsed()
+        await waits.in_turn(left, partial(progress.follow, watch), principal=self._principal)
         await self._forget_dead_uploads(watch.job)
         result = await self._result(watch, replace(call, seconds=self._elapsed()))
         watchers.answered(watch)

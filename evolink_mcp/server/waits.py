@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
@@ -10,6 +11,7 @@ from typing import TypeVar
 import anyio
 
 from evolink_mcp.errors import ServerStopping
+from evolink_mcp.jobs.job import LOCAL, Principal
 
 LAST_WORD = 2.0
 """Seconds that work gets whose end is worth waiting for once the server begins to stop."""
@@ -19,8 +21,15 @@ _Found = TypeVar("_Found")
 
 @dataclass(slots=True)
 class Waits:
-    """Every wait of a call that is under way, so that all of them can be ended at once."""
+    """Every wait of a call that is under way, so that all of them can be ended at once.
 
+    `most` calls may wait for the end of their task at a time, `most_each` of one principal who is
+    not the one that runs the server.
+    """
+
+    most: float = math.inf
+    most_each: float = math.inf
+    _waiting: Counter[Principal] = field(default_factory=Counter[Principal])
     _graces: dict[anyio.CancelScope, float] = field(default_factory=dict[anyio.CancelScope, float])
     """Seconds that each wait still gets once the server begins to stop."""
     _ended_at: float = math.inf
@@ -51,6 +60,22 @@ class Waits:
             finally:
                 del self._graces[scope]
         return None
+
+    async def in_turn(
+        self, seconds: float, work: Callable[[], Awaitable[None]], *, principal: Principal
+    ) -> None:
+        """As `within`, but over at once where too many wait already."""
+        left = seconds if self._has_room(principal) else 0.0
+        self._waiting[principal] += 1
+        try:
+            await self.within(left, work)
+        finally:
+            self._waiting[principal] -= 1
+            self._waiting += Counter()  # forgets whom nobody waits for
+
+    def _has_room(self, principal: Principal) -> bool:
+        each = self.most_each if principal != LOCAL else math.inf
+        return self._waiting.total() < self.most and self._waiting[principal] < each
 
 
 def stopped_before_purchase() -> ServerStopping:

@@ -19,6 +19,7 @@ from evolink_mcp.server.links import Links, load_secret
 from evolink_mcp.server.waits import LAST_WORD, Waits
 from evolink_mcp.service.address import Address
 from evolink_mcp.service.identities import open_identities
+from evolink_mcp.service.protocol import Patient
 from evolink_mcp.service.web import build_web, waits_of
 from evolink_mcp.settings import Settings
 
@@ -75,7 +76,13 @@ async def _links(settings: Settings, here: str) -> Links:
 
 def guest_of(web: ASGIApp, settings: Settings) -> Guest:
     """Make the server of an application; it ends in time whatever its clients do."""
-    config = configure(web, last_drain=LAST_DRAIN, lifespan=False, proxies=settings.trusted_proxies)
+    config = configure(
+        web,
+        last_drain=LAST_DRAIN,
+        lifespan=False,
+        proxies=settings.trusted_proxies,
+        protocol=Patient,
+    )
     return Guest(config, drain=DRAIN)
 
 

@@ -27,9 +27,10 @@ from evolink_mcp.service.address import Address
 from evolink_mcp.service.callbacks import callbacks_for
 from evolink_mcp.service.identities import Identities
 from evolink_mcp.service.keys import TakeKeys
+from evolink_mcp.service.limits import WAITING, WAITING_EACH, LimitRequests
 from evolink_mcp.service.pictures import Pictures
 from evolink_mcp.service.probes import Probes
-from evolink_mcp.service.traffic import CountTraffic, LimitRequests, Traffic
+from evolink_mcp.service.traffic import CountTraffic, Traffic
 from evolink_mcp.service.uploads import uploads_for
 from evolink_mcp.settings import Settings
 
@@ -73,7 +74,7 @@ def build_web(
         SettingInvalid: A setting names what does not exist.
     """
     probes = Probes(traffic := Traffic(), network.clock)
-    parts, waits = _parts(settings, links), Waits()
+    parts, waits = _parts(settings, links), Waits(WAITING, WAITING_EACH)
     gate = Gate(
         verifier=identities.verifier if identities else None,
         auth=identities.auth if identities else None,
