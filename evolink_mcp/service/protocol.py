@@ -7,8 +7,6 @@ import logging
 import sys
 from typing import Final
 
-import h11
-
 from evolink_mcp.guest import Protocol
 
 logger = logging.getLogger(__name__)
@@ -27,6 +25,9 @@ MOST: Final = 8192
 
 _OTHER_FILES: Final = 256
 """Open files that are none of clients: EvoLink's connections, the journal, pictures."""
+
+_UNFINISHED: Final = ("IDLE", "SEND_BODY")
+"""h11's names for the states of a client whose request is not all there."""
 
 _FULL: Final = (
     b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\nConnection: close\r\n"
@@ -71,7 +72,7 @@ class Patient(Protocol):
     def data_received(self, data: bytes) -> None:
         """Take a piece of a request; the first of one begins to count the seconds."""
         super().data_received(data)
-        if self.conn.their_state not in {h11.IDLE, h11.SEND_BODY}:
+        if str(self.conn.their_state) not in _UNFINISHED:
             self._stop_late()
             return
         if self._late is None:

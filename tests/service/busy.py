@@ -165,13 +165,17 @@ class Customer:
 
     async def ask(self, name: str, *, era: str = ERAS[0], **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - any argument
         request = written_for(era, name, token=self.token, arguments=arguments)
+        try:
+            answer = await self.post(request)
+        except httpx.TransportError:
+            return {}
+        return result_in(answer.text)
+
+    async def post(self, request: dict[str, Any]) -> httpx.Response:
+        """Send a call over a connection of its own."""
         nobody = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # no certificates to load for each call
         async with httpx.AsyncClient(trust_env=False, timeout=LIMIT, verify=nobody) as http:
-            try:
-                answer = await http.post(self.url, **request)
-            except httpx.TransportError:
-                return {}
-        return result_in(answer.text)
+            return await http.post(self.url, **request)
 
     async def buy(self, prompt: str, era: str) -> None:
         """Call for a picture, and keep what is answered."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -126,11 +126,15 @@ def bearing(token: str, **request: Any) -> dict[str, Any]:  # noqa: ANN401 - wha
 
 @asynccontextmanager
 async def started(
-    settings: Mapping[str, str], *words: str, log: Path, address: str = "127.0.0.1:0"
+    settings: Mapping[str, str],
+    *words: str,
+    log: Path,
+    address: str = "127.0.0.1:0",
+    program: Sequence[str] = (),
 ) -> AsyncGenerator[tuple[Process, str]]:
     """Start the service as a process, and hand out its URL."""
     given = process(settings)
-    command = [given.command, *given.args, "serve", "--http", address, *words]
+    command = [given.command, *(program or given.args), "serve", "--http", address, *words]
     with anyio.fail_after(LIMIT):
         async with await anyio.open_process(command, env=given.env, stderr=PIPE) as running:
             assert running.stderr is not None
