@@ -51,6 +51,10 @@ MOST_ORPHANS = 1000
 """Jobs that are taken over at a time."""
 
 
+Arrived = Callable[[], Awaitable[bool]]
+"""Waits until it is known whether an answer has arrived, and tells."""
+
+
 @dataclass(frozen=True, slots=True)
 class Purchase:
     """A job that was bought, or an earlier one that the same call has joined."""
@@ -167,12 +171,15 @@ class Watchers:
         watch = self._by_job.get(job_id)
         self._callbacks.come(job_id, watch.hint if watch else None)
 
-    def answered(self, watch: Watch) -> None:
-        """Note that an answer about a job goes out now."""
-        self.journal.answered(watch.job.id)
-        if not self._marking:
-            self._marking = True
-            self.group.start_soon(self._mark)
+    def answered(self, watch: Watch, *, arrived: Arrived | None = None) -> None:
+        """Note that an answer about a job goes out now.
+
+        It counts at once, or, where it may be lost on its way, once it has `arrived`.
+        """
+        if arrived is None:
+            self._note(watch.job.id)
+        else:
+            self.group.start_soon(self._note_arrival, watch.job.id, arrived)
 
     async def tend(self) -> None:
         """Keep the lease, write down what could not be written, take over what nobody works on."""
@@ -377,6 +384,16 @@ class Watchers:
                 await step()
         finally:
             self._paid_steps.discard(scope)
+
+    async def _note_arrival(self, job_id: JobId, arrived: Arrived) -> None:
+        if await arrived():
+            self._note(job_id)
+
+    def _note(self, job_id: JobId) -> None:
+        self.journal.answered(job_id)
+        if not self._marking:
+            self._marking = True
+            self.group.start_soon(self._mark)
 
     async def _mark(self) -> None:
         await self.sleep(MARK_SECONDS)

@@ -27,6 +27,7 @@ from evolink_mcp.server.arguments import read_generate_image, read_get_task
 from evolink_mcp.server.callbacks import check_callback_host
 from evolink_mcp.server.connections import Connected
 from evolink_mcp.server.consent import split_confirm
+from evolink_mcp.server.delivery import DELIVERY
 from evolink_mcp.server.limits import mask_limits_of, reference_limits_of
 from evolink_mcp.server.principals import current_principal
 from evolink_mcp.server.progress import Progress
@@ -188,7 +189,8 @@ class ToolCall:
         await waits.in_turn(left, partial(progress.follow, watch), principal=self._principal)
         await self._forget_dead_uploads(watch.job)
         result = await self._result(watch, replace(call, seconds=self._elapsed()))
-        watchers.answered(watch)
+        delivery = DELIVERY.get()
+        watchers.answered(watch, arrived=delivery.arrived if delivery else None)
         return result
 
     async def _forget_dead_uploads(self, job: Job) -> None:

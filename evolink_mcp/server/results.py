@@ -43,8 +43,8 @@ _SHORTEST_PAUSE = 3
 
 
 _JOINED = (
-    "This call joined an identical earlier one whose answer was never delivered; nothing new was "
-    "bought. To buy another picture, call generate_image again."
+    "This call joined an identical earlier one whose answer may not have been delivered; nothing "
+    "new was bought. To buy another picture, call generate_image again in a few seconds."
 )
 _UNSAVED = (
     "The record of this job could not be written (see this server's log). Keep the task id: it is "

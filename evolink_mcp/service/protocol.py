@@ -8,6 +8,7 @@ import sys
 from typing import Final
 
 from evolink_mcp.guest import Protocol
+from evolink_mcp.service.connections import Connection
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +48,7 @@ def room_for_connections() -> int:
 
 
 class Patient(Protocol):
-    """HTTP/1.1 whose patience with a client ends."""
+    """HTTP/1.1 whose patience with a client ends, and that finds out what becomes of answers."""
 
     _late: asyncio.TimerHandle | None = None
     _stalled: asyncio.TimerHandle | None = None
@@ -57,6 +58,8 @@ class Patient(Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Wait for a request, unless there are too many who do."""
         super().connection_made(transport)
+        self._connection = Connection(transport)
+        self.app = self._connection.watching(self.app)
         if len(self.connections) > room_for_connections():
             transport.write(_FULL)
             transport.close()
@@ -65,6 +68,7 @@ class Patient(Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait for nothing any more."""
+        self._connection.lost(exc)
         self._stop_late()
         self._stop_stalled()
         super().connection_lost(exc)
@@ -78,6 +82,11 @@ class Patient(Protocol):
         if self._late is None:
             self._expect_request()
         self._received += len(data)
+
+    def on_response_complete(self) -> None:
+        """Find out from here on whether the answer arrives."""
+        self._connection.sent()
+        super().on_response_complete()
 
     def pause_writing(self) -> None:
         """Begin to count the seconds in which a client does not read."""

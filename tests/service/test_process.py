@@ -67,7 +67,7 @@ async def test_hosts_of_both_eras_get_pictures_with_progress(place: Place) -> No
             messages = Messages()
             async with host_at(url, TOKEN, era=era) as host:
                 result = await host.call_tool(
-                    "generate_image", {"prompt": PROMPT}, progress_callback=messages
+                    "generate_image", {"prompt": f"{PROMPT}, {era}"}, progress_callback=messages
                 )
             assert answer_of(result).status == "completed"
             assert messages.seen[0][2].startswith(str(answer_of(result).task_id))
