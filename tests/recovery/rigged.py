@@ -13,7 +13,7 @@ from functools import partial
 from evolink_mcp.cli import main
 from evolink_mcp.jobs import database
 from evolink_mcp.jobs.journal import open_journal
-from evolink_mcp.server import app
+from evolink_mcp.server import accounts
 
 OFF_BY = float(os.environ.get("RIGGED_CLOCK", "0"))
 
@@ -22,7 +22,7 @@ def wrong_time() -> float:
     return time.time() + OFF_BY
 
 
-app.open_journal = partial(open_journal, now=wrong_time)  # type: ignore[attr-defined]
+accounts.open_journal = partial(open_journal, now=wrong_time)  # type: ignore[attr-defined]
 patience = os.environ.get("RIGGED_PATIENCE", database.LOCK_SECONDS)
 database.LOCK_SECONDS = float(patience)  # type: ignore[misc]
 main()
