@@ -81,7 +81,7 @@ def callbacks_for(settings: Settings, *, secret: bytes) -> Callbacks | None:
     sample = {"callback_url": callbacks.url_of(new_job_id())}
     if problems := [*check_callback(sample, CallbackRule())]:
         reason = f"{problems[0].rule} (allowed: {problems[0].allowed})"
-        logger.warning("EvoLink is asked for no callbacks: with EVOLINK_PUBLIC_URL one %s", reason)
+        logger.warning("EvoLink is asked for no callbacks: EVOLINK_PUBLIC_URL %s", reason)
         return None
     return callbacks
 
