@@ -119,7 +119,9 @@ class ToolCall:
         task_id, wait = read_get_task(arguments)
         connected = await self._app.connected()
         watch = await connected.watchers.follow(task_id, principal=self._principal)
-        await self._app.waits.within(math.inf, partial(_look_at, watch))
+        with self._app.waits.within(math.inf):
+            await watch.bought()
+            await watch.first_look(FIRST_LOOK)
         error = watch.job.error
         if watch.job.task is None and not watch.ended:
             error = stopped_before_reading()
@@ -133,11 +135,9 @@ class ToolCall:
         Raises:
             ServerStopping: It stops meanwhile; nothing is bought.
         """
-        looking = partial(self._prepare, request, connected)
-        prepared = await self._app.waits.within(math.inf, looking, grace=LAST_WORD)
-        if prepared is None:
-            raise stopped_before_purchase()
-        return prepared
+        with self._app.waits.within(math.inf, grace=LAST_WORD):
+            return await self._prepare(request, connected)
+        raise stopped_before_purchase()
 
     async def _prepare(self, request: ImageRequest, connected: Connected) -> Prepared:
         """Look at every input before money or a file is at stake."""
@@ -162,8 +162,8 @@ class ToolCall:
             return await prepared.publish()
         publishing = self._app.begin(prepared.publish)
         left = self._patience(asked) - self._elapsed()
-        if resolved := await self._app.waits.within(left, publishing.result, grace=LAST_WORD):
-            return resolved
+        with self._app.waits.within(left, grace=LAST_WORD):
+            return await publishing.result()
         raise stopped_before_purchase() if self._app.waits.over else upload_unfinished()
 
     async def _check_day(self, request: ImageRequest, budget: Budget) -> None:
@@ -181,7 +181,8 @@ class ToolCall:
             ServerStopping: The server stops before EvoLink has told the task's id.
         """
         waits = self._app.waits
-        await waits.within(math.inf, watch.bought, grace=LAST_WORD)
+        with waits.within(math.inf, grace=LAST_WORD):
+            await watch.bought()
         if watch.job.task is None and not watch.ended:
             raise stopped_in_purchase()
         progress = Progress(self._ctx.report_progress, self._elapsed)
@@ -220,11 +221,6 @@ class ToolCall:
 
     def _elapsed(self) -> float:
         return anyio.current_time() - self._started
-
-
-async def _look_at(watch: Watch) -> None:
-    await watch.bought()
-    await watch.first_look(FIRST_LOOK)
 
 
 def upload_unfinished() -> UploadUnfinished:

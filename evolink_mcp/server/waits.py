@@ -6,7 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 import anyio
 
@@ -15,8 +15,6 @@ from evolink_mcp.jobs.job import LOCAL, Principal
 
 LAST_WORD = 2.0
 """Seconds that work gets whose end is worth waiting for once the server begins to stop."""
-
-_Found = TypeVar("_Found")
 
 
 @dataclass(slots=True)
@@ -30,7 +28,9 @@ class Waits:
     most: float = math.inf
     most_each: float = math.inf
     _waiting: Counter[Principal] = field(default_factory=Counter[Principal])
-    _graces: dict[anyio.CancelScope, float] = field(default_factory=dict[anyio.CancelScope, float])
+    _graces: WeakKeyDictionary[anyio.CancelScope, float] = field(
+        default_factory=WeakKeyDictionary[anyio.CancelScope, float]
+    )
     """Seconds that each wait still gets once the server begins to stop."""
     _ended_at: float = math.inf
 
@@ -45,21 +45,12 @@ class Waits:
         for scope, grace in self._graces.items():
             scope.deadline = min(scope.deadline, self._ended_at + grace)
 
-    async def within(
-        self, seconds: float, work: Callable[[], Awaitable[_Found]], *, grace: float = 0.0
-    ) -> _Found | None:
-        """Do something for so many seconds at most, and `grace` seconds once the server stops.
-
-        None where it did not come to its end.
-        """
+    def within(self, seconds: float, *, grace: float = 0.0) -> anyio.CancelScope:
+        """Return a scope for work of so many seconds at most, and `grace` once the server stops."""
         deadline = min(anyio.current_time() + seconds, self._ended_at + grace)
-        with anyio.CancelScope(deadline=deadline) as scope:
-            self._graces[scope] = grace
-            try:
-                return await work()
-            finally:
-                del self._graces[scope]
-        return None
+        scope = anyio.CancelScope(deadline=deadline)
+        self._graces[scope] = grace
+        return scope
 
     async def in_turn(
         self, seconds: float, work: Callable[[], Awaitable[None]], *, principal: Principal
@@ -68,7 +59,8 @@ class Waits:
         left = seconds if self._has_room(principal) else 0.0
         self._waiting[principal] += 1
         try:
-            await self.within(left, work)
+            with self.within(left):
+                await work()
         finally:
             self._waiting[principal] -= 1
             self._waiting += Counter()  # forgets whom nobody waits for

@@ -75,3 +75,19 @@ async def test_every_line_of_a_jobs_life_names_it_and_the_request_in_which_it_be
         own, foreign = (job, other) if line["job"] == job.id else (other, job)
         assert own.id in line["message"] or str(own.task_id) in line["message"]
         assert str(foreign.task_id) not in line["message"]
+
+
+async def test_what_is_done_for_all_is_no_part_of_the_request_in_which_it_began(
+    shop: Shop, lines: io.StringIO
+) -> None:
+    job = await shop.buy()
+    await shop.journal.database.transact(
+        lambda connection: connection.execute("UPDATE jobs SET state='processing', owner=NULL")
+    )
+    lines.truncate(0)
+    named = REQUEST.set("a1b2")
+    shop.group.start_soon(shop.watchers.tend_for_ever)
+    REQUEST.reset(named)
+    await shop.becomes(job, "collected")
+    found = [json.loads(line) for line in lines.getvalue().strip("\0").splitlines()]
+    assert {(line["job"], line.get("request")) for line in found} == {(job.id, None)}
