@@ -6,6 +6,7 @@ import asyncio
 import socket
 from collections.abc import AsyncGenerator, Generator
 from contextlib import asynccontextmanager, contextmanager
+from ipaddress import IPv4Address, IPv6Address
 
 import anyio
 import uvicorn
@@ -78,6 +79,19 @@ class Guest(uvicorn.Server):
                 transport.abort()
             else:
                 transport.close()
+
+
+def listen_at(host: IPv4Address | IPv6Address, port: int) -> socket.socket:
+    """Listen at an address; port 0 means any free one.
+
+    Raises:
+        OSError: The port is in use or not allowed.
+    """
+    family = socket.AF_INET if host.version == 4 else socket.AF_INET6  # noqa: PLR2004
+    listener = socket.create_server((str(host), port), family=family)
+    # asyncio sends without delay (TCP_NODELAY) only where a socket names its protocol; an answer
+    # would else wait some 40 ms for its head to be acknowledged.
+    return socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP, fileno=listener.detach())
 
 
 def configure(

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from ipaddress import ip_address
 from typing import Final
 
-from evolink_mcp.guest import Guest, configure
+from evolink_mcp.guest import Guest, configure, listen_at
 from evolink_mcp.sandbox.app import Sandbox
 
 GRACE: Final = 0.5
@@ -43,8 +43,7 @@ def _listen(host: str, port: int) -> socket.socket:
     if address is None or not address.is_loopback:
         message = f"the sandbox is served on loopback addresses only, not on {host}"
         raise ValueError(message)
-    family = socket.AF_INET if address.version == 4 else socket.AF_INET6  # noqa: PLR2004
-    return socket.create_server((str(address), port), family=family)
+    return listen_at(address, port)
 
 
 def _base_url(host: str, port: int) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 from evolink_mcp.errors import SettingInvalid
+from evolink_mcp.guest import listen_at
 
 _LAST_PORT = 65_535
 
@@ -38,9 +39,8 @@ class Address:
         Raises:
             SettingInvalid: It is in use or not allowed.
         """
-        family = socket.AF_INET if self.host.version == 4 else socket.AF_INET6  # noqa: PLR2004
         try:
-            return socket.create_server((str(self.host), self.port), family=family)
+            return listen_at(self.host, self.port)
         except OSError as error:
             reason = (error.strerror or type(error).__name__).partition(" (")[0]
             raise _unusable(f"{self.name}:{self.port} cannot be used ({reason}).") from error

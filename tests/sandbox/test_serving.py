@@ -12,7 +12,7 @@ import httpx2 as httpx
 import pytest
 from anyio.abc import SocketStream
 
-from evolink_mcp.sandbox import Sandbox, serve
+from evolink_mcp.sandbox import Sandbox, serve, serving
 from tests.sandbox.desk import GENERATIONS, picture, size_of
 
 HEADERS = {"authorization": "Bearer sk-sandbox"}
@@ -46,6 +46,11 @@ async def test_the_other_loopback_address_is_written_in_brackets() -> None:
     async with served(Sandbox(), "::1") as http:
         assert str(http.base_url).startswith("http://[::1]:")
         assert (await http.get("/v1/credits")).status_code == 200
+
+
+def test_its_sockets_name_their_protocol_so_that_asyncio_sends_without_delay() -> None:
+    with serving._listen("127.0.0.1", 0) as listener:
+        assert listener.proto == socket.IPPROTO_TCP
 
 
 async def test_a_cut_answer_breaks_the_connection(caplog: pytest.LogCaptureFixture) -> None:

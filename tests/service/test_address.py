@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import asyncio
 import socket
 
+import anyio
 import pytest
 
 from evolink_mcp.errors import SettingInvalid
 from evolink_mcp.service import read_address
+from tests.service.rooms import LIMIT
 
 
 @pytest.mark.parametrize(
@@ -59,3 +62,18 @@ def test_a_port_in_use_is_named() -> None:
 def test_the_other_loopback_address_can_be_had() -> None:
     with read_address("[::1]:0").listen() as listener:
         assert listener.family == socket.AF_INET6
+
+
+async def test_what_is_answered_there_is_sent_without_delay() -> None:
+    found: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        connection = writer.get_extra_info("socket")
+        found.set_result(connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+        writer.close()
+
+    with anyio.fail_after(LIMIT), read_address("127.0.0.1:0").listen() as listener:
+        async with await asyncio.start_server(note, sock=listener) as server:
+            port = server.sockets[0].getsockname()[1]
+            async with await anyio.connect_tcp("127.0.0.1", port):
+                assert await found
