@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import cadence, faults, journal, preview, roundtrip, startup, waiting
+from bench import cadence, callbacks, faults, journal, preview, roundtrip, startup, waiting
 
 if __name__ == "__main__":
     startup.main()
@@ -10,5 +10,6 @@ if __name__ == "__main__":
     roundtrip.main()
     preview.main()
     waiting.main()
+    callbacks.main()
     journal.main()
     faults.main()
