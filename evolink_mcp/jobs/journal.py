@@ -99,7 +99,10 @@ class Journal:
         self._table = JobTable(origin=self.origin, now=self.now, leases=self.leases)
 
     def of_key(self, mark: str) -> Journal:
-        """Return the record of what another key buys, named by its mark, in the same file."""
+        """Return the record of what another key buys, named by its mark, in the same file.
+
+        Touches no connection: a transaction may be under way.
+        """
         leases = Leases(self.database, self.now, self.leases.seconds, place=self.leases.place)
         origin = with_key(self.origin, mark)
         return Journal(database=self.database, origin=origin, now=self.now, leases=leases)
@@ -285,6 +288,7 @@ async def open_journal(
     async with open_database(path) as database:
         place = await to_thread.run_sync(this_place)
         leases = Leases(database, now, lease_seconds or LEASE_SECONDS, place=place)
+        leases.teach()
         yield Journal(database=database, origin=origin, now=now, leases=leases)
 
 

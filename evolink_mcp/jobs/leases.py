@@ -46,8 +46,12 @@ class Leases:
     place: str = ""
     """What process ids are unique in; empty where only leases tell who lives."""
 
-    def __post_init__(self) -> None:
-        """Teach the database to tell whether a process is gone."""
+    def teach(self) -> None:
+        """Teach the database to tell whether a process is gone.
+
+        Once for a connection, and before others use it: SQLite refuses while a statement is
+        under way, and waits for one that may itself wait for us.
+        """
         tell = is_gone if self.place else _nobody_knows
         self.database.connection.create_function("is_gone", 1, tell)
 

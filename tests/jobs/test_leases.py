@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import anyio
 import pytest
+from anyio import from_thread
 
 from evolink_mcp.jobs import leases
 from evolink_mcp.jobs.job import Job, State
@@ -36,6 +40,28 @@ async def test_a_job_is_worked_on_by_one_process(tmp_path: Path) -> None:
         assert await one.leases.renew() == frozenset()
         assert await other.claim(job) == job
         assert await one.claim(job) is None
+
+
+async def test_a_key_that_comes_amid_a_transaction_waits_for_nothing(tmp_path: Path) -> None:
+    begun, may_end = anyio.Event(), threading.Event()
+
+    def work(connection: sqlite3.Connection) -> None:
+        rows = connection.execute("VALUES (1), (2)")
+        next(rows)  # SQLite is amid a statement
+        from_thread.run_sync(begun.set)
+        may_end.wait()
+
+    async with (
+        open_record(tmp_path / "journal", Clock()) as journal,
+        anyio.create_task_group() as group,
+    ):
+        group.start_soon(journal.database.transact, work)
+        await begun.wait()
+        try:
+            beside = journal.of_key("0" * 32)
+        finally:
+            may_end.set()
+        assert await beside.leases.renew() == frozenset()
 
 
 async def test_only_the_owner_lets_a_job_go(tmp_path: Path) -> None:
