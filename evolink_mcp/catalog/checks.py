@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import cast
 
 from evolink_mcp.catalog.inputs import (
+    Reach,
     check_callback,
     check_mask,
     check_references,
@@ -26,10 +27,10 @@ MOST_PICTURES = 100
 """Pictures of one request of a model whose limit is not established."""
 
 
-def check_request(fields: Json, spec: ModelSpec, *, local: bool = False) -> tuple[Problem, ...]:
+def check_request(fields: Json, spec: ModelSpec, *, reach: Reach = "web") -> tuple[Problem, ...]:
     """Check fields of the API's own types against a model's rules; unknown ones are passed over.
 
-    `local` lets earlier pictures and files of this machine pass, which are uploaded later.
+    Beyond the web, `reach` lets pass what is uploaded later.
     """
     return (
         *_check_plain(fields, spec),
@@ -39,8 +40,8 @@ def check_request(fields: Json, spec: ModelSpec, *, local: bool = False) -> tupl
         *check_choice("quality", fields, rule=spec.quality, spec=spec),
         *check_choice("resolution", fields, rule=spec.resolution, spec=spec),
         *_check_count(fields, spec),
-        *check_references(fields, spec, local=local),
-        *check_mask(fields, spec, local=local),
+        *check_references(fields, spec, reach=reach),
+        *check_mask(fields, spec, reach=reach),
         *check_callback(fields, spec.callback_url),
         *check_params(fields, spec),
         *_check_conditions(fields, spec),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
-from typing import cast
+from typing import Literal, cast
 from urllib.parse import unquote
 
 from evolink_mcp.catalog.addresses import is_inner_host, split_url
@@ -14,6 +14,10 @@ from evolink_mcp.catalog.wording import either, shown
 from evolink_mcp.errors import Problem
 
 Json = Mapping[str, object]
+
+Reach = Literal["web", "handles", "files"]
+"""Which inputs may be named: addresses of the web alone, also pictures that are known here, or
+also files of this machine."""
 
 MAX_URL_CHARS = 2048
 """Characters of an input address; the docs state it for callbacks, and no longer ones are known."""
@@ -45,7 +49,7 @@ def references_allowed(rule: ReferenceRule | None) -> str:
     )
 
 
-def check_references(fields: Json, spec: ModelSpec, *, local: bool) -> Iterator[Problem]:
+def check_references(fields: Json, spec: ModelSpec, *, reach: Reach) -> Iterator[Problem]:
     """Check `image_urls`."""
     urls = fields.get("image_urls")
     if urls is None or not spec.takes("image_urls"):
@@ -62,17 +66,17 @@ def check_references(fields: Json, spec: ModelSpec, *, local: bool) -> Iterator[
         )
     for position, url in enumerate(items[: rule.max_items]):
         name = f"image_urls[{position}]"
-        yield from check_input_url(name, url, formats=rule.formats, local=local)
+        yield from check_input_url(name, url, formats=rule.formats, reach=reach)
 
 
-def check_mask(fields: Json, spec: ModelSpec, *, local: bool) -> Iterator[Problem]:
+def check_mask(fields: Json, spec: ModelSpec, *, reach: Reach) -> Iterator[Problem]:
     """Check `mask_url`, and what it asks of the reference images."""
     mask, references = fields.get("mask_url"), fields.get("image_urls")
     if mask is None or not spec.takes("mask_url"):
         return
     rule = spec.mask_url
     yield from check_input_url(
-        "mask_url", mask, formats=(rule.format,) if rule else (), local=local
+        "mask_url", mask, formats=(rule.format,) if rule else (), reach=reach
     )
     if rule is None:
         return
@@ -84,7 +88,7 @@ def check_mask(fields: Json, spec: ModelSpec, *, local: bool) -> Iterator[Proble
     elif (
         wanted
         and (found := extension(items[0])) not in {"", wanted}
-        and not _uploaded(items[0], local)
+        and not _uploaded(items[0], reach)
     ):
         allowed = f"a {wanted} of the same size as the mask"
         yield Problem("image_urls[0]", f"is a .{found} file, and a mask is given", allowed)
@@ -97,36 +101,36 @@ def mask_allowed(rule: MaskRule) -> str:
     return "a mask together with at least 1 item in image_urls"
 
 
-def _uploaded(url: object, local: bool) -> bool:  # noqa: FBT001
-    return local and isinstance(url, str) and is_local(url)
+def _uploaded(url: object, reach: Reach) -> bool:
+    """Tell whether an input will be uploaded, or refused in better words than there are here."""
+    return reach != "web" and isinstance(url, str) and is_local(url)
 
 
 def check_input_url(
-    name: str, url: object, *, formats: tuple[str, ...], local: bool = False
+    name: str, url: object, *, formats: tuple[str, ...], reach: Reach = "web"
 ) -> Iterator[Problem]:
     """Check an address of a picture: its form, its length, and a type that its ending tells."""
     if not isinstance(url, str):
         problem = f"{shown(url)} is not an http(s) address"
-        yield Problem(name, problem, _inputs_allowed(local=local))
+        yield Problem(name, problem, _INPUTS_ALLOWED[reach])
     elif len(url) > MAX_URL_CHARS:
         allowed = f"at most {MAX_URL_CHARS} characters"
         yield Problem(name, f"has {len(url)} characters", allowed)
-    elif _uploaded(url, local):
+    elif _uploaded(url, reach):
         return
     elif (parts := split_url(url)) is None or parts.scheme not in {"http", "https"}:
         problem = f"{shown(url)} is not an http(s) address"
-        yield Problem(name, problem, _inputs_allowed(local=local))
+        yield Problem(name, problem, _INPUTS_ALLOWED[reach])
     elif formats and (found := extension(url)) and found not in formats:
         yield Problem(name, f"is a .{found} file", f"a picture of type {either(formats)}")
 
 
-def _inputs_allowed(*, local: bool) -> str:
-    public = "a public http(s) address"
-    return (
-        f"{public}, an evolink:// handle, or an absolute path or file:// address"
-        if local
-        else public
-    )
+_INPUTS_ALLOWED: Mapping[Reach, str] = {
+    "web": "a public http(s) address",
+    "handles": "a public http(s) address or an evolink:// handle",
+    "files": "a public http(s) address, an evolink:// handle, or an absolute path or file:// "
+    "address",
+}
 
 
 def check_callback(fields: Json, rule: CallbackRule) -> Iterator[Problem]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, cast
 
 from evolink_mcp.catalog.checks import check_request
+from evolink_mcp.catalog.inputs import Reach
 from evolink_mcp.catalog.models import Catalogue
 from evolink_mcp.catalog.sizes import canonical
 from evolink_mcp.catalog.spec import ModelSpec, ParamRule
@@ -77,13 +78,13 @@ def request_in(body: Json) -> ImageRequest:
 
 
 def read_request(
-    arguments: Json, catalogue: Catalogue, *, beside: tuple[str, ...] = (), local: bool = False
+    arguments: Json, catalogue: Catalogue, *, beside: tuple[str, ...] = (), reach: Reach = "web"
 ) -> ImageRequest:
     """Read a host's arguments, leniently in form and strictly in content.
 
     Numbers, lists and objects that arrive as strings are read, explicit nulls count as
     absent. `beside` names arguments that exist beside these, for the error about unknown
-    ones. `local` lets earlier pictures and files of this machine pass as inputs.
+    ones. `reach` says which inputs may be named.
 
     Raises:
         InvalidRequest: Unknown arguments or broken rules, all of them at once.
@@ -93,10 +94,10 @@ def read_request(
     fields = _unquoted(given, spec)
     problems = (
         *_foreign_fields(fields, spec, beside=beside),
-        *check_request(fields, spec, local=local),
+        *check_request(fields, spec, reach=reach),
     )
     if problems:
-        others = _takers(given, catalogue, local=local)
+        others = _takers(given, catalogue, reach=reach)
         raise InvalidRequest(problems=problems, next_step=_next_step(others))
     return request_in({**_canonical(fields, spec), "model": spec.id})
 
@@ -130,14 +131,14 @@ def _not_among(fields: Json, known: tuple[str, ...], *, problem: str) -> Iterato
     return (Problem(name, problem, allowed) for name in named)
 
 
-def _takers(given: Json, catalogue: Catalogue, *, local: bool) -> list[str]:
+def _takers(given: Json, catalogue: Catalogue, *, reach: Reach) -> list[str]:
     """Name enabled models that would take the same arguments."""
     asked = {name: value for name, value in given.items() if name != "model"}
     return [
         spec.id
         for spec in catalogue.models.values()
         if spec.known and asked.keys() <= {*fields_of(spec)}
-        if not check_request(_unquoted(asked, spec), spec, local=local)
+        if not check_request(_unquoted(asked, spec), spec, reach=reach)
     ][:_SUGGESTED]
 
 

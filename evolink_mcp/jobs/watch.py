@@ -149,15 +149,16 @@ class Watchers:
 
         Raises:
             TaskNotFound: It is another's, in the words for one that does not exist.
+            JournalUnusable: Nobody can tell whose it is.
         """
-        job = await self._find(task_id)
+        job, trouble = await self._find(task_id)
         if watch := self._watching(task_id):
             return _owned(watch, principal, task_id=task_id)
         if job := self._keeper.unwritten_of(task_id) or job:
             _check_owner(job, principal, task_id=task_id)
             return await self._watch(job)
         if principal != LOCAL:
-            raise not_found(task_id)
+            raise trouble or self.refusal or not_found(task_id)
         watch = self._strangers[task_id] = Watch(Job(id=new_job_id()), self.clock())
         self.group.start_soon(self._supervise, watch, partial(self._meet, watch, task_id))
         return watch
@@ -237,13 +238,13 @@ class Watchers:
             return Purchase(await self._watch(admission.job), joined=True)
         return Purchase(self._begin(admission.job, self._buy), joined=False)
 
-    async def _find(self, task_id: TaskId) -> Job | None:
+    async def _find(self, task_id: TaskId) -> tuple[Job | None, JournalUnusable | None]:
         """Look a task up; without the journal it is a stranger's."""
         try:
-            return await self.journal.find(task_id)
+            return await self.journal.find(task_id), None
         except JournalUnusable as error:
             logger.warning("%s", error)
-            return None
+            return None, error
 
     def _watching(self, task_id: TaskId) -> Watch | None:
         for watch in self._by_job.values():

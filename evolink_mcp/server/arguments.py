@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import cast, get_args
 
 from evolink_mcp.api.wire import TaskId, read_task_id
+from evolink_mcp.catalog.inputs import Reach
 from evolink_mcp.catalog.models import Catalogue
 from evolink_mcp.catalog.request import ImageRequest, Json, read_request, unknown_fields
 from evolink_mcp.catalog.schema import INPUTS, request_schema
@@ -114,16 +115,17 @@ def _split_wait(arguments: Json) -> tuple[dict[str, object], float | None]:
 
 
 def read_generate_image(
-    arguments: Json, catalogue: Catalogue, *, confirm: Confirm
+    arguments: Json, catalogue: Catalogue, *, confirm: Confirm, remote: bool = False
 ) -> tuple[ImageRequest, float | None]:
-    """Read the arguments of `generate_image`.
+    """Read the arguments of `generate_image`; a remote caller has no files here to name.
 
     Raises:
         InvalidRequest: Unknown arguments or broken rules.
     """
     fields, wait = _split_wait(arguments)
     beside = ("wait_seconds",) if confirm.mode == "never" else ("wait_seconds", "confirm")
-    return read_request(fields, catalogue, beside=beside, local=True), wait
+    reach: Reach = "handles" if remote else "files"
+    return read_request(fields, catalogue, beside=beside, reach=reach), wait
 
 
 def read_get_task(arguments: Json) -> tuple[TaskId, float | None]:

@@ -101,7 +101,7 @@ def build_server(
         log_level=settings.log_level,
     )
     offer_tasks(server)
-    offer_prompts(server, catalogue)
+    offer_prompts(server, catalogue, remote=gate is not None)
     if gate is None:  # over HTTP no session lasts that could be told of anything
         news.offer_subscriptions(server)
     offer(server)

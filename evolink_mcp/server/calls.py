@@ -77,7 +77,9 @@ class ToolCall:
         app = self._app
         app.require_key()
         fields, confirmed = split_confirm(arguments, app.settings.confirm)
-        request, wait = read_generate_image(fields, app.catalogue, confirm=app.settings.confirm)
+        request, wait = read_generate_image(
+            fields, app.catalogue, confirm=app.settings.confirm, remote=self._caller.remote
+        )
         check_callback_host(request, hosts=app.settings.callback_hosts)
         connected = await app.connected()
         await prepare_folder(connected.watchers.folder)
@@ -118,7 +120,10 @@ class ToolCall:
         self._app.require_key()
         task_id, wait = read_get_task(arguments)
         connected = await self._app.connected()
-        watch = await connected.watchers.follow(task_id, principal=self._principal)
+        try:
+            watch = await connected.watchers.follow(task_id, principal=self._principal)
+        except JournalUnusable as trouble:
+            return unread(trouble, task_id=task_id, caller=self._caller)
         with self._app.waits.within(math.inf):
             await watch.bought()
             await watch.first_look(FIRST_LOOK)

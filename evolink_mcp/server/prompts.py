@@ -23,15 +23,17 @@ from evolink_mcp.server.models import complete_argument
 
 MODEL_URI = "evolink://models/{model}"
 
-_DRAW = "Call generate_image with exactly these arguments, then tell me the path of the picture: {}"
+_DRAW = "Call generate_image with exactly these arguments, then tell me the {} of the picture: {}"
 
 
-def offer_prompts(server: MCPServer[App], catalogue: Catalogue) -> None:
+def offer_prompts(server: MCPServer[App], catalogue: Catalogue, *, remote: bool = False) -> None:
     """Offer a prompt that draws, and what each enabled model takes as a resource."""
+    place = "download link" if remote else "path"
 
     async def draw(prompt: str, model: str = "", size: str = "") -> str:  # noqa: PLR0917 - the SDK names arguments
         asked = {"prompt": prompt, "model": model, "size": size}
-        return _DRAW.format(json.dumps({name: value for name, value in asked.items() if value}))
+        given = json.dumps({name: value for name, value in asked.items() if value})
+        return _DRAW.format(place, given)
 
     async def model_page(model: str) -> str:
         try:

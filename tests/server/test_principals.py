@@ -17,9 +17,10 @@ from mcp.server.session import ServerSession
 from mcp.server.subscriptions import ResourceUpdated, ServerEvent
 
 from evolink_mcp.api.wire import TaskId
-from evolink_mcp.errors import CapReached, InvalidRequest, TaskNotFound
+from evolink_mcp.errors import CapReached, InvalidRequest, JournalUnusable, TaskNotFound
 from evolink_mcp.jobs.convert import Limits
 from evolink_mcp.jobs.job import LOCAL, Job, Principal, new_job_id
+from evolink_mcp.jobs.journal import Journal
 from evolink_mcp.sandbox import Sandbox
 from evolink_mcp.server.app import App, run_app
 from evolink_mcp.server.credits import read_credits
@@ -94,6 +95,26 @@ async def test_nobody_follows_anothers_task(shop: Shop) -> None:
         with pytest.raises(TaskNotFound, match="of yours"):
             await shop.watchers.follow(task_id, principal=principal)
     assert (await shop.watchers.follow(task_id, principal=ALICE)).job.state == "collected"
+
+
+async def test_while_the_record_cannot_be_read_that_is_said_and_not_that_a_task_is_unknown(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bought = await shop.watchers.buy(wanted("[slow:20]"), budget=shop.budget, principal=ALICE)
+    with anyio.fail_after(20):
+        await bought.watch.bought()
+    task_id = bought.watch.job.task_id
+    assert task_id is not None
+
+    async def unusable(*_: object) -> None:
+        raise JournalUnusable(message="Damaged.", next_step="Mend it.")
+
+    monkeypatch.setattr(Journal, "find", unusable)
+    assert await shop.watchers.follow(task_id, principal=ALICE) is bought.watch
+    with pytest.raises(TaskNotFound):
+        await shop.watchers.follow(task_id, principal=BOB)
+    with pytest.raises(JournalUnusable):
+        await shop.watchers.follow(TaskId("task-unified-1-stranger"), principal=ALICE)
 
 
 async def test_a_task_that_is_not_on_record_may_be_anybodys(shop: Shop) -> None:

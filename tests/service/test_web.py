@@ -8,6 +8,7 @@ import httpx2 as httpx
 import pytest
 
 from evolink_mcp.errors import SettingInvalid
+from evolink_mcp.jobs.database import FILE_NAME
 from evolink_mcp.sandbox import Sandbox
 from evolink_mcp.service import read_address
 from evolink_mcp.service.identities import open_identities
@@ -64,6 +65,21 @@ async def test_each_sees_their_own_jobs(tmp_path: Path, tokens: Path) -> None:
         [mine] = found_in(await http.post("/mcp", **bearing(TOKEN, **LIST)))["tasks"]
         assert mine["task_id"] == bought["task_id"]
         assert found_in(await http.post("/mcp", **bearing(OTHER, **LIST)))["tasks"] == []
+
+
+async def test_while_the_record_is_damaged_a_task_is_not_called_unknown(
+    tmp_path: Path, tokens: Path
+) -> None:
+    settings = settings_for(tmp_path, tokens_file=tokens)
+    settings.data_folder().mkdir()
+    (settings.data_folder() / FILE_NAME).write_bytes(b"this is no journal" * 100)
+    async with served(settings) as http:
+        look = call("get_task", task_id="task-unified-1-stranger")
+        told = (await http.post("/mcp", **bearing(TOKEN, **look))).json()["result"]
+    error = told["structuredContent"]["error"]
+    assert error["code"].startswith("journal")
+    assert error["charged"] == "unknown"
+    assert str(tmp_path) not in json.dumps(told)
 
 
 async def test_without_identities_everybody_comes_in_from_here(tmp_path: Path) -> None:
