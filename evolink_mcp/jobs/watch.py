@@ -89,6 +89,8 @@ class Watchers:
     _paid_steps: set[anyio.CancelScope] = field(default_factory=set[anyio.CancelScope])
     _deadline: float = math.inf
     _marking: bool = False
+    _buying: int = 0
+    """Purchases whose intent is just being recorded."""
 
     def __post_init__(self) -> None:
         """Put together what a job's life takes."""
@@ -107,8 +109,8 @@ class Watchers:
 
     @property
     def is_idle(self) -> bool:
-        """Whether there is no job that is worked on or still to be written down."""
-        return not (self._by_job or self._strangers or self._keeper.unwritten)
+        """Whether there is no job that is begun, worked on or still to be written down."""
+        return not (self._buying or self._by_job or self._strangers or self._keeper.unwritten)
 
     async def buy(
         self, request: ImageRequest, *, budget: Budget, principal: Principal = LOCAL, wish: str = ""
@@ -231,7 +233,11 @@ class Watchers:
         return self.clock() - watch.started
 
     async def _purchase(self, wanted: Job, budget: Budget) -> Purchase:
-        admission = await self.journal.admit(wanted, budget=budget)
+        self._buying += 1
+        try:
+            admission = await self.journal.admit(wanted, budget=budget)
+        finally:
+            self._buying -= 1
         if admission.joined:
             joined = admission.job.id
             logger.info("job %s: joined by an identical call", joined, extra={"job": joined})

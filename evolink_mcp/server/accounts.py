@@ -104,14 +104,16 @@ class Account:
     _lock: anyio.Lock = field(default_factory=anyio.Lock)
     _journal: Journal | None = None
     _connected: Connected | None = None
+    _connecting: int = 0
+    """Callers who wait for the connections."""
     _resuming: bool = False
     _scopes: list[anyio.CancelScope] = field(default_factory=list[anyio.CancelScope])
     _watchers: tuple[Watchers, ...] = ()
 
     @property
     def is_idle(self) -> bool:
-        """Whether nobody works on a job of this key here."""
-        return all(watchers.is_idle for watchers in self._watchers)
+        """Whether nobody works on a job of this key here, or is about to."""
+        return not self._connecting and all(watchers.is_idle for watchers in self._watchers)
 
     def require_key(self) -> str:
         """Return the key.
@@ -145,10 +147,14 @@ class Account:
             KeyMissing: There is no key to connect with.
             SettingInvalid: The network cannot be used.
         """
-        async with self._lock:
-            if self._connected is None or self._connected.watchers.refusal is not None:
-                self._connected = await self._connect(self._connected)
-            return self._connected
+        self._connecting += 1
+        try:
+            async with self._lock:
+                if self._connected is None or self._connected.watchers.refusal is not None:
+                    self._connected = await self._connect(self._connected)
+                return self._connected
+        finally:
+            self._connecting -= 1
 
     def resume(self) -> None:
         """Take up what earlier processes left unfinished, once, beside everything else."""

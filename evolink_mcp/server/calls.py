@@ -109,11 +109,12 @@ class ToolCall:
         if app.waits.over:
             raise stopped_before_purchase()
         public = replace(request, image_urls=resolved.image_urls, mask_url=resolved.mask_url)
-        bought = await connected.watchers.buy(
+        watchers = (await app.connected()).watchers  # the caller's key may have made way meanwhile
+        bought = await watchers.buy(
             public, budget=budget, principal=self._principal, wish=wanted.wish
         )
         call = Call(0, joined=bought.joined, notes=resolved.notes)
-        return await self._wait(bought.watch, connected.watchers, asked=wait, call=call)
+        return await self._wait(bought.watch, watchers, asked=wait, call=call)
 
     async def follow(self, arguments: Arguments) -> CallToolResult:
         """Join whoever watches a task, and wait."""

@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+import sqlite3
+import threading
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import anyio
 import httpx2 as httpx
 import pytest
+from anyio import from_thread
 
 from evolink_mcp.api.network import Network
 from evolink_mcp.catalog.request import ImageRequest
 from evolink_mcp.errors import EvolinkError
 from evolink_mcp.sandbox import Sandbox
-from evolink_mcp.server.accounts import mark_of
+from evolink_mcp.server.accounts import Accounts, mark_of
 from evolink_mcp.server.app import App, run_app
 from evolink_mcp.server.links import Links
 from evolink_mcp.server.principals import KEY_HEADER, brought_key, current_key
 from evolink_mcp.settings import Settings
-from tests.servers import settings_for
+from tests.servers import BASE_URL, settings_for
 from tests.service.rooms import OTHER, TOKEN, URL, bearing, call, entry, served, write_tokens
 
 SERVERS, ALICES, BOBS = "sk-sandbox", "sk-alice-0123456789", "sk-bob-0123456789"
@@ -280,6 +284,66 @@ async def test_a_key_that_made_way_lets_its_jobs_go(app: App) -> None:
         accounts.current()
     assert first._scopes
     await until(lambda: all(scope.cancel_called for scope in first._scopes))
+
+
+async def test_a_key_that_is_being_connected_makes_no_way(app: App) -> None:
+    accounts = app._accounts
+    accounts._most = 1
+    with brought_key(ALICES):
+        first = accounts.current()
+        async with anyio.create_task_group() as group, first._lock:
+            group.start_soon(app.connected)
+            await anyio.wait_all_tasks_blocked()
+            with brought_key(BOBS), pytest.raises(EvolinkError, match="Too many EvoLink keys"):
+                accounts.current()
+        assert accounts.current() is first
+    with brought_key(BOBS):
+        assert accounts.current() is not first
+
+
+async def test_a_key_with_a_purchase_that_is_being_recorded_makes_no_way(app: App) -> None:
+    begun, may_end = anyio.Event(), threading.Event()
+
+    def work(_: sqlite3.Connection) -> None:
+        from_thread.run_sync(begun.set)
+        may_end.wait()
+
+    with brought_key(ALICES):
+        watchers = (await app.connected()).watchers
+        request = ImageRequest(model="gpt-4o-image", prompt="a fox")
+        async with anyio.create_task_group() as group:
+            group.start_soon(watchers.journal.database.transact, work)
+            await begun.wait()
+            group.start_soon(partial(watchers.buy, request, budget=app.budget(request)))
+            await anyio.wait_all_tasks_blocked()
+            try:
+                assert not app._accounts.current().is_idle
+            finally:
+                may_end.set()
+
+
+class Meanwhile(ByKey):
+    """An EvoLink at which something happens while a reference image is looked at."""
+
+    happens: Callable[[], Awaitable[object]]
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path.startswith("/reference"):
+            await self.happens()
+        return await super().handle_async_request(request)
+
+
+async def test_a_call_whose_key_made_way_meanwhile_buys_where_the_end_is_told(
+    settings: Settings, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(Accounts.__init__.__kwdefaults__ or {}, "most", 1)
+    slow = Meanwhile({ALICES: Sandbox(key=ALICES), BOBS: Sandbox(key=BOBS)})
+    url = f"{BASE_URL}/reference.png"
+    edit = call("generate_image", prompt="a fox", image_urls=[url], wait_seconds=0)
+    async with service(settings, slow) as http:
+        slow.happens = partial(told, http, paying(BOBS, bearing(OTHER, **LIST)))
+        bought = await told(http, paying(ALICES, bearing(TOKEN, **edit)))
+    assert f"{bought['task_id']} is left under way" in caplog.text
 
 
 async def test_a_key_is_not_shown_by_what_holds_it(app: App) -> None:
