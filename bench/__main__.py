@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bench import cadence, callbacks, faults, journal, preview, roundtrip, startup, waiting
+from bench import cadence, callbacks, faults, http, journal, preview, roundtrip, startup, waiting
 
 if __name__ == "__main__":
     startup.main()
@@ -11,5 +11,6 @@ if __name__ == "__main__":
     preview.main()
     waiting.main()
     callbacks.main()
+    http.main()
     journal.main()
     faults.main()
