@@ -209,6 +209,14 @@ class Journal:
             partial(self._table.newest, principal=principal, states=states, limit=limit)
         )
 
+    async def overview(
+        self, principal: Principal, *, states: Sequence[State] = (), limit: int
+    ) -> tuple[list[Job], float]:
+        """Return jobs, newest first, and the credits of the principal's that count today."""
+        return await self.database.transact(
+            partial(self._overview, principal=principal, states=states, limit=limit)
+        )
+
     async def waits_for_somebody(self) -> bool:
         """Tell whether there are unfinished jobs that nobody works on and that are due."""
         return await self.database.transact(partial(self.leases.has_free, origin=self.origin))
@@ -224,6 +232,17 @@ class Journal:
     async def orphans(self, *, limit: int) -> list[Job]:
         """Take over unfinished jobs that nobody works on and whose next try is due."""
         return await self.database.transact(partial(self._table.orphans, limit=limit))
+
+    def _overview(
+        self,
+        connection: sqlite3.Connection,
+        *,
+        principal: Principal,
+        states: Sequence[State],
+        limit: int,
+    ) -> tuple[list[Job], float]:
+        jobs = self._table.newest(connection, principal=principal, states=states, limit=limit)
+        return jobs, self._table.spent(connection, principal=principal)
 
     def _admit(
         self,

@@ -19,8 +19,7 @@ async def read_list(app: App, *, states: Sequence[State] = (), limit: int) -> Ta
         JournalUnusable: It cannot be read.
     """
     principal, journal = current_principal(), await app.journal()
-    jobs = await journal.newest(principal, states=states, limit=limit)
-    spent = await journal.spent_today(principal)
+    jobs, spent = await journal.overview(principal, states=states, limit=limit)
     return listed(jobs, spent=spent, cap=day_cap(app.settings), caller=app.caller())
 
 
