@@ -75,5 +75,6 @@ async def test_what_is_answered_there_is_sent_without_delay() -> None:
     with anyio.fail_after(LIMIT), read_address("127.0.0.1:0").listen() as listener:
         async with await asyncio.start_server(note, sock=listener) as server:
             port = server.sockets[0].getsockname()[1]
-            async with await anyio.connect_tcp("127.0.0.1", port):
-                assert await found
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
+            assert await found
+            writer.close()

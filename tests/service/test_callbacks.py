@@ -8,7 +8,7 @@ import tracemalloc
 from collections import Counter
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -117,8 +117,14 @@ def slow_place(tmp_path: Path) -> Place:
     return place_at(tmp_path, speed=1)
 
 
+async def sleep_briefly(seconds: float) -> None:
+    """Sleep; what would wait longer for its next reading waits for ever."""
+    await (anyio.sleep(seconds) if seconds <= SHORTEST else anyio.sleep_forever())
+
+
 async def test_a_task_is_read_once_when_its_callback_comes(slow_place: Place) -> None:
-    async with slow_place.opened() as http:
+    network = replace(network_of(slow_place.sandbox), sleep=sleep_briefly)
+    async with slow_place.opened(network=network) as http:
         readings = list[int]()
         for number in range(2):
             wanted = call("generate_image", prompt=f"[slow:1] a fox {number}")
@@ -127,6 +133,19 @@ async def test_a_task_is_read_once_when_its_callback_comes(slow_place: Place) ->
             readings.append(slow_place.sandbox.requests[GETS])
         assert readings == [1, 2]
         assert slow_place.road.seen == [slow_place.address(0), slow_place.address(1)]
+
+
+async def test_after_a_restart_a_callback_is_enough_to_take_its_job_up_again(
+    slow_place: Place,
+) -> None:
+    stuck = call("generate_image", prompt="[stuck] a fox", wait_seconds=0)
+    async with slow_place.opened() as http:
+        await http.post("/mcp", **stuck)
+    async with slow_place.opened() as http:
+        assert slow_place.sandbox.requests[GETS] == 0
+        assert (await http.post(path_of(slow_place.address()))).status_code == 204
+        while slow_place.sandbox.requests[GETS] == 0:
+            await anyio.lowlevel.checkpoint()
 
 
 async def test_the_address_is_in_no_log_no_answer_and_no_file(
@@ -266,7 +285,7 @@ async def test_a_huge_body_is_answered_before_it_comes_and_kept_nowhere(place: P
 
 async def test_a_flood_makes_us_read_once_in_a_while_and_starves_nobody(slow_place: Place) -> None:
     line = Line(slow_place.sandbox)
-    async with slow_place.opened(network=Network(transport=line)) as http:
+    async with slow_place.opened(network=Network(transport=line, sleep=sleep_briefly)) as http:
         stuck = call("generate_image", prompt="[stuck] a fox", wait_seconds=0)
         target = found_in(await http.post("/mcp", **stuck))["task_id"]
         web = web_of(http)
