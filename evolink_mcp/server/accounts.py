@@ -223,6 +223,7 @@ class Accounts:
     def __init__(self, ground: Ground, *, most: int = MOST_ACCOUNTS) -> None:
         key = ground.settings.api_key
         self.own: Final = Account(ground=ground, key=key.get_secret_value() if key else None)
+        self._own_mark = mark_of(self.own.key) if self.own.key else None
         self._ground = ground
         self._most = most
         self._brought: dict[str, Account] = {}
@@ -230,13 +231,14 @@ class Accounts:
     def current(self) -> Account:
         """Return the account of the key that came with the request, else the server's own.
 
+        The server's own key stays that, with its record and its cap, whoever sends it.
+
         Raises:
             EvolinkError: Too many keys are in use.
         """
         key = current_key()
-        if key is None:
+        if key is None or (mark := mark_of(key)) == self._own_mark:
             return self.own
-        mark = mark_of(key)
         account = self._brought.pop(mark, None)
         if account is None:
             self._make_room()

@@ -20,7 +20,7 @@ from evolink_mcp.server.apart import Apart, Result
 from evolink_mcp.server.consent import Consent
 from evolink_mcp.server.hosts import Patience, load_hosts
 from evolink_mcp.server.links import Links
-from evolink_mcp.server.principals import current_allowance, current_key, current_principal
+from evolink_mcp.server.principals import current_allowance, current_principal
 from evolink_mcp.server.upload_links import UploadLinks
 from evolink_mcp.server.waits import Waits
 from evolink_mcp.settings import Settings
@@ -63,12 +63,16 @@ class App:
         self._accounts = Accounts(ground)
 
     def budget(self, request: ImageRequest) -> Budget:
-        """Return what a purchase may cost."""
+        """Return what a purchase may cost.
+
+        Raises:
+            EvolinkError: Too many keys are in use.
+        """
         allowance, spec = current_allowance(), self.catalogue.find(request.model)
         return Budget(
             a_picture=spec.expected_credits,
             is_priced=spec.typical_credits is not None,
-            a_day=None if current_key() else self.settings.daily_credits,
+            a_day=None if self._accounts.current().mark else self.settings.daily_credits,
             a_day_each=allowance.daily_credits,
             at_once=allowance.concurrent_jobs,
         )

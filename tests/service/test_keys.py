@@ -156,6 +156,16 @@ async def test_what_a_callers_key_pays_counts_against_no_cap_of_the_server(
         assert "daily_credits" not in await told(http, paying(ALICES, bearing(TOKEN, **CREDITS)))
 
 
+async def test_the_servers_own_key_keeps_its_cap_though_a_caller_sends_it(
+    settings: Settings, evolink: ByKey
+) -> None:
+    capped = settings.model_copy(update={"daily_credits": 0.0})
+    async with service(capped, evolink) as http:
+        refused = await told(http, paying(SERVERS, bearing(TOKEN, **BUY)))
+        assert refused["error"]["code"] == "daily_cap_reached"
+    assert bought_by(evolink)[SERVERS] == 0
+
+
 async def test_an_allowance_holds_for_a_callers_own_key_too(
     settings: Settings, evolink: ByKey
 ) -> None:
