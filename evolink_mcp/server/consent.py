@@ -130,7 +130,7 @@ class Consent:
         if can_ask(ctx):
             return await self._ask(ctx, wish, journal=journal)
         if not (confirmed and self._was_told(wish)):
-            self._told[_name_of(wish)] = (price.credits, self.now())
+            self._tell(wish)
             raise _confirmation_needed(wish, self.setting)
         return agreed
 
@@ -138,6 +138,12 @@ class Consent:
         """Tell whether the user is asked; of a price that nobody knows, in any case."""
         known = price.source == "same terms" or (price.source == "catalogue" and budget.is_priced)
         return self.setting.needed(price.credits) or (self.setting.mode == "above" and not known)
+
+    def _tell(self, wish: _Wish) -> None:
+        """Note that a price is told now; those that were told too long ago are forgotten."""
+        oldest = self.now() - ANSWER_SECONDS
+        self._told = {name: each for name, each in self._told.items() if each[1] >= oldest}
+        self._told[_name_of(wish)] = (wish.price.credits, self.now())
 
     def _was_told(self, wish: _Wish) -> bool:
         """Tell whether this price, or a higher one, was told a while ago; use that up."""

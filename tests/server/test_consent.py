@@ -451,6 +451,19 @@ async def test_used_answers_are_forgotten_once_they_are_too_old_to_count(shop: S
             assert shop.consent._used == {}
 
 
+async def test_prices_that_were_told_are_forgotten_once_they_are_too_old_to_count(
+    shop: Shop,
+) -> None:
+    async with host(shop, "auto") as client:
+        for n in range(3):
+            refused = await client.call_tool("buy", {"prompt": f"fox {n}"})
+            assert code_of(refused) == "confirmation_needed"
+        assert len(shop.consent._told) == 3
+        shop.clock.now += ANSWER_SECONDS + 1
+        await client.call_tool("buy", {"prompt": "a fox"})
+        assert len(shop.consent._told) == 1
+
+
 async def test_a_price_that_has_risen_is_asked_about_again(shop: Shop) -> None:
     async with host(shop, "auto", User([YES])) as client:
         state = await ask(client)
