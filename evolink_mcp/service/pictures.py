@@ -27,6 +27,9 @@ from evolink_mcp.server.principals import current_principal
 _CHUNK: Final = 256 * 1024
 """Bytes that are read and sent at a time."""
 
+_RETRY_AFTER: Final = 60
+"""Seconds after which to ask again while the journal cannot be read."""
+
 _EXTENSIONS: Final = {"png": "png", "jpeg": "jpg", "webp": "webp", "gif": "gif"}
 """What is handed out as a picture; anything else is a file of bytes."""
 
@@ -69,7 +72,8 @@ class Pictures:
         try:
             jobs = await (await self._app.journal()).find_of_any_key(target.task_id)
         except JournalUnusable:
-            return PlainTextResponse("not now\n", status_code=503, headers=_HEADERS)
+            headers = {**_HEADERS, "Retry-After": str(_RETRY_AFTER)}
+            return PlainTextResponse("not now\n", status_code=503, headers=headers)
         fitting = (job for job in jobs if self._fits(job, target, request=request))
         path = next((_path_of(job, target) for job in fitting), None)
         file = await to_thread.run_sync(_open, path) if path else None

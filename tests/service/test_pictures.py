@@ -297,7 +297,8 @@ async def test_while_the_record_cannot_be_read_a_good_link_is_told_to_wait(
         raise JournalUnusable(message="Damaged.", next_step="Mend it.")
 
     monkeypatch.setattr(App, "journal", unusable)
-    assert (await gallery.http.get(url)).status_code == 503
+    answer = await gallery.http.get(url)
+    assert (answer.status_code, answer.headers["retry-after"]) == (503, "60")
     await nothing_at(gallery, url[:-1])
 
 
