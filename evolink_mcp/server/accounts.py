@@ -51,6 +51,7 @@ class Ground:
     _lock: anyio.Lock = field(default_factory=anyio.Lock)
     _network_lock: anyio.Lock = field(default_factory=anyio.Lock)
     _journal: Journal | None = None
+    _spare: Journal | None = None
     _clients: Clients | None = None
 
     async def journal(self) -> Journal:
@@ -68,9 +69,13 @@ class Ground:
             return self._journal
 
     async def spare_journal(self) -> Journal:
-        """Open a journal in memory, to look at paid tasks with."""
-        spare = open_journal(None, origin=self.settings.base_url)
-        return await self.stack.enter_async_context(spare)
+        """Return a journal in memory, to look at paid tasks with; there is one for all keys."""
+        async with self._lock:
+            if self._spare is None:
+                self._spare = await self.stack.enter_async_context(
+                    open_journal(None, origin=self.settings.base_url)
+                )
+            return self._spare
 
     async def clients(self, key: str) -> Clients:
         """Return the clients, made for a key; their connections are everybody's.
@@ -135,7 +140,7 @@ class Account:
         if not self.mark:
             return common
         if self._journal is None:
-            self._journal = common.of_key(self.mark)
+            self._journal = self._part_of(common)
         return self._journal
 
     async def connected(self) -> Connected:
@@ -191,12 +196,15 @@ class Account:
             if before is not None:
                 before.watchers.refusal = error
                 return before
-            journal, refusal = await self.ground.spare_journal(), error
+            journal, refusal = self._part_of(await self.ground.spare_journal()), error
         connected = connect_account(self.ground, journal, clients=clients, mark=self.mark)
         connected.watchers.refusal = refusal
         self._watchers += (connected.watchers,)
         self._begin(connected.watchers.tend_for_ever)
         return connected
+
+    def _part_of(self, common: Journal) -> Journal:
+        return common.of_key(self.mark) if self.mark else common
 
     async def _resume(self) -> None:
         """Connect as soon as there is a job that nobody works on; the watchers do the rest."""

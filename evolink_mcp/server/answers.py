@@ -166,8 +166,9 @@ class Caller:
 
     def without_paths(self, text: str) -> str:
         """Return a text without the names of this server's folders, for a remote caller."""
-        for folder in self.folders if self.remote else ():
-            text = text.replace(str(folder), "its folder on the server")
+        longest_first = sorted(map(str, self.folders), key=len, reverse=True)
+        for folder in longest_first if self.remote else ():
+            text = text.replace(folder, "its folder on the server")
         return text
 
     def _image(self, image: ImageAnswer, answer: Answer) -> ImageAnswer:

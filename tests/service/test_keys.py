@@ -19,6 +19,7 @@ from anyio import from_thread
 from evolink_mcp.api.network import Network
 from evolink_mcp.catalog.request import ImageRequest
 from evolink_mcp.errors import EvolinkError
+from evolink_mcp.jobs.database import FILE_NAME
 from evolink_mcp.sandbox import Sandbox
 from evolink_mcp.server.accounts import Accounts, mark_of
 from evolink_mcp.server.app import App, run_app
@@ -354,6 +355,19 @@ async def test_a_call_whose_key_made_way_meanwhile_buys_where_the_end_is_told(
         slow.happens = partial(told, http, paying(BOBS, bearing(OTHER, **LIST)))
         bought = await told(http, paying(ALICES, bearing(TOKEN, **edit)))
     assert f"{bought['task_id']} is left under way" in caplog.text
+
+
+async def test_while_the_record_is_damaged_all_keys_share_one_journal_in_memory(app: App) -> None:
+    folder = app.settings.data_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / FILE_NAME).write_bytes(b"no database" * 500)
+    with brought_key(ALICES):
+        first = (await app.connected()).watchers
+    with brought_key(BOBS):
+        second = (await app.connected()).watchers
+    assert first.refusal is not None
+    assert first.journal.database is second.journal.database
+    assert first.journal.origin != second.journal.origin
 
 
 async def test_a_key_is_not_shown_by_what_holds_it(app: App) -> None:
