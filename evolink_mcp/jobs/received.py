@@ -62,7 +62,7 @@ class NotTaken(Exception):
 
 def holder_of(principal: Principal) -> Holder:
     """Return the name of a principal's folder."""
-    return hashlib.sha256(b"evolink-mcp received 1\\0" + principal.encode()).hexdigest()[:32]
+    return hashlib.sha256(b"evolink-mcp received 1\0" + principal.encode()).hexdigest()[:32]
 
 
 def new_picture_id() -> str:
@@ -97,7 +97,8 @@ class Received:
             OSError: The disk is full, or the like.
         """
         path = self._path(holder, picture_id)
-        path.parent.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
+        for folder in (self.folder, path.parent):  # a mode is not for the parents
+            folder.mkdir(mode=_PRIVATE_FOLDER, parents=True, exist_ok=True)
         self.sweep()
         kept = [_weight(each, status) for each, status in _files(path.parent)]
         if path.exists():

@@ -34,8 +34,8 @@ from evolink_mcp.server.progress import Progress
 from evolink_mcp.server.results import Call, failed, finished, unfinished, unread
 from evolink_mcp.server.waits import (
     LAST_WORD,
+    stopped_before_looking,
     stopped_before_purchase,
-    stopped_before_reading,
     stopped_in_purchase,
 )
 
@@ -130,7 +130,7 @@ class ToolCall:
             await watch.first_look(FIRST_LOOK)
         error = watch.job.error
         if watch.job.task is None and not watch.ended:
-            error = stopped_before_reading()
+            error = stopped_before_looking("get_task")
         if watch.job.task is None and error is not None and not isinstance(error, TaskNotFound):
             return unread(error, task_id=task_id, caller=self._caller)
         return await self._wait(watch, connected.watchers, asked=wait, call=Call(0))

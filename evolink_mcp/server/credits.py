@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,6 +20,7 @@ from evolink_mcp.server.answers import HERE, Caller, Failure
 from evolink_mcp.server.app import App
 from evolink_mcp.server.lists import day_cap
 from evolink_mcp.server.principals import current_key, current_principal
+from evolink_mcp.server.waits import LAST_WORD, stopped_before_looking
 from evolink_mcp.settings import Confirm, Settings
 
 DESCRIPTION = """\
@@ -119,7 +121,10 @@ async def _balance(app: App) -> Credits | None:
     if current_principal() != LOCAL and current_key() is None:
         return None
     app.require_key()
-    return await (await app.connected()).api.credits()
+    connected = await app.connected()
+    with app.waits.within(math.inf, grace=LAST_WORD):
+        return await connected.api.credits()
+    raise stopped_before_looking("get_credits")
 
 
 async def _record(app: App) -> _Record:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from typing import Literal
 
@@ -14,6 +15,7 @@ from evolink_mcp.catalog.spec import ModelSpec
 from evolink_mcp.catalog.summary import summary
 from evolink_mcp.errors import EvolinkError, KeyMissing
 from evolink_mcp.server.app import App
+from evolink_mcp.server.waits import LAST_WORD
 
 logger = logging.getLogger(__name__)
 
@@ -95,12 +97,13 @@ async def _last_prices(app: App) -> Mapping[str, float]:
 async def _usable(app: App) -> frozenset[str] | None:
     try:
         app.require_key()
-        return await (await app.connected()).api.models()
-    except KeyMissing:
-        return None
+        connected = await app.connected()
+        with app.waits.within(math.inf, grace=LAST_WORD):
+            return await connected.api.models()
     except EvolinkError as error:
-        logger.warning("EvoLink does not tell which models the key may use: %s", error)
-        return None
+        if not isinstance(error, KeyMissing):
+            logger.warning("EvoLink does not tell which models the key may use: %s", error)
+    return None
 
 
 def _entry(

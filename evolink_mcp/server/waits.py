@@ -89,9 +89,9 @@ def stopped_in_purchase() -> ServerStopping:
     )
 
 
-def stopped_before_reading() -> ServerStopping:
-    """Say that the server stops before it could read a task."""
+def stopped_before_looking(tool: str) -> ServerStopping:
+    """Say that the server stops before EvoLink has told what a tool is asked for."""
     return ServerStopping(
-        message="This server is stopping and could not look at the task any more.",
-        next_step="Call get_task again in a minute, when the server is back.",
+        message="This server is stopping, and EvoLink has not answered yet.",
+        next_step=f"Call {tool} again in a minute, when the server is back.",
     )

@@ -47,7 +47,8 @@ def test_a_picture_is_found_by_whose_it_is(received: Received) -> None:
     assert path is not None
     assert path.read_bytes() == PNG
     assert path.stat().st_mode & 0o777 == 0o600
-    assert path.parent.stat().st_mode & 0o777 == 0o700
+    for folder in (path.parent, received.folder):
+        assert folder.stat().st_mode & 0o777 == 0o700
     assert received.find(BOB, picture_id) is None
     assert "alice" not in str(path)
 

@@ -19,6 +19,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from evolink_mcp.sandbox import Sandbox, outcomes, serve
 from evolink_mcp.sandbox.drawing import draw_picture
+from evolink_mcp.server.principals import KEY_HEADER
 from tests.service.rooms import LIMIT, OTHER, TOKEN, bearing, call, entry, write_tokens
 
 KEY = "sk-sandbox-0123456789"
@@ -46,6 +47,8 @@ class Door:
     """Lets so many purchases in; later ones wait before EvoLink until they may."""
 
     lets_in: int = 1_000_000
+    looks: frozenset[str] = frozenset()
+    """Paths of what is not told before the door is open."""
     arrived: int = 0
     answered: int = 0
     opened: anyio.Event = field(default_factory=anyio.Event)
@@ -60,6 +63,12 @@ class Door:
         self.answered += 1
         self.bell.ring()
 
+    async def tell(self, look: Callable[[], Awaitable[None]]) -> None:
+        self.arrived += 1
+        self.bell.ring()
+        await self.opened.wait()
+        await look()
+
 
 class Doorkeeper:
     def __init__(self, app: ASGIApp, door: Door) -> None:
@@ -70,6 +79,8 @@ class Doorkeeper:
         answer = partial(self._app, scope, receive, send)
         if scope["type"] == "http" and scope["method"] == "POST":
             await self._door.pass_through(answer)
+        elif scope["type"] == "http" and scope["path"] in self._door.looks:
+            await self._door.tell(answer)
         else:
             await answer()
 
@@ -160,11 +171,15 @@ class Customer:
 
     url: str
     token: str = TOKEN
+    key: str | None = None
+    """An EvoLink key of their own."""
     answers: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     bell: Bell = field(default_factory=Bell)
 
     async def ask(self, name: str, *, era: str = ERAS[0], **arguments: Any) -> dict[str, Any]:  # noqa: ANN401 - any argument
         request = written_for(era, name, token=self.token, arguments=arguments)
+        if self.key is not None:
+            request["headers"][KEY_HEADER] = self.key
         try:
             answer = await self.post(request)
         except httpx.TransportError:

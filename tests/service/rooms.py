@@ -144,9 +144,11 @@ async def started(
                 first = (await stream.receive_until(b"\n", 10_000)).decode()
             async with anyio.create_task_group() as group:
                 group.start_soon(_copy, stream, log)
-                yield running, first.removeprefix(HELLO).split()[0]
-                with suppress(ProcessLookupError):  # it has ended
-                    running.terminate()
+                try:
+                    yield running, first.removeprefix(HELLO).split()[0]
+                finally:
+                    with suppress(ProcessLookupError):  # it has ended
+                        running.terminate()
                 await running.wait()
 
 

@@ -12,7 +12,7 @@ import httpx2 as httpx
 import pytest
 from anyio.abc import ByteStream
 
-from tests.service.busy import ERAS, Customer, Town, draw_once, town_in
+from tests.service.busy import ERAS, KEY, Customer, Town, draw_once, town_in
 from tests.service.rooms import OTHER, TOKEN, started
 
 WAITING, BUYING = 28, 6
@@ -119,6 +119,29 @@ async def test_a_purchase_that_is_not_answered_in_time_is_joined_after_the_resta
         assert (await bob.listed(), len(await alice.listed())) == ([], 1)
     assert alice.answers["a fox"]["status"] == "completed"
     assert (town.posts, alice.bought) == (1, set(town.sandbox.tasks))
+
+
+async def test_who_looks_something_up_is_told_that_the_server_stops(town: Town) -> None:
+    looks, town.door.looks = (
+        ("get_credits", "list_models"),
+        frozenset({"/v1/credits", "/v1/models"}),
+    )
+    answers: dict[str, dict[str, Any]] = {}
+
+    async def look(tool: str) -> None:
+        answers[tool] = await Customer(url, key=KEY).ask(tool)
+
+    async with started(town.settings, log=town.log) as (server, url):
+        async with anyio.create_task_group() as calls:
+            for tool in looks:
+                calls.start_soon(look, tool)
+            await town.door.bell.until(lambda: town.door.arrived == len(looks))
+            server.send_signal(signal.SIGTERM)
+        assert await server.wait() == 0
+    error = answers["get_credits"]["error"]
+    assert (error["code"], error["charged"]) == ("server_stopping", "no")
+    assert answers["get_credits"]["spent_today"] == 0
+    assert {model["usable"] for model in answers["list_models"]["models"]} == {"unknown"}
 
 
 async def test_killed_with_calls_under_way_it_buys_nothing_twice_and_loses_no_picture(
