@@ -21,7 +21,7 @@ from evolink_mcp.jobs.cadence import (
     next_reading_before_callback,
 )
 from evolink_mcp.jobs.hint import Hint
-from evolink_mcp.jobs.job import JobId, Watch
+from evolink_mcp.jobs.job import Job, JobId, Watch
 from evolink_mcp.jobs.submit import bought_nothing
 
 logger = logging.getLogger(__name__)
@@ -66,6 +66,10 @@ class Callbacks:
             return request
         watch.hint.expected = True
         return replace(request, callback_url=self.url(watch.job.id))
+
+    def may_name(self, job: Job) -> bool:
+        """Tell whether a callback of EvoLink's may name the task of a purchase."""
+        return self.url is not None and job.request is not None and not job.request.callback_url
 
     def is_unwelcome(self, error: EvolinkError, *, hint: Hint) -> bool:
         """Tell whether EvoLink refused a request for our address, which then is told no more."""

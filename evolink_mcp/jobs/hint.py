@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import anyio
 
 from evolink_mcp.api.network import Sleep
+from evolink_mcp.api.wire import TaskId
 
 
 @dataclass(slots=True, eq=False)
@@ -20,6 +21,8 @@ class Hint:
     """Whether one came at all."""
     fresh: bool = False
     """Whether one came since the last reading began."""
+    name: TaskId | None = None
+    """The task that one has named while the answer to the purchase was still out."""
     fruitless: int = 0
     """Readings since the last one came that did not find the end."""
     _followed: float = -math.inf
@@ -31,6 +34,11 @@ class Hint:
         self.came = self.fresh = True
         self.fruitless = 0
         self.wake()
+
+    def take_name(self) -> TaskId | None:
+        """Return the name that a callback has given to the task, once."""
+        name, self.name = self.name, None
+        return name
 
     def wake(self) -> None:
         """End the rest that is going on, if there is one."""

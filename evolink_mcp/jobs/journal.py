@@ -158,6 +158,17 @@ class Journal:
         """Record a task that was bought elsewhere; return the job that has it."""
         return await self.database.transact(partial(self._table.enroll, job=job))
 
+    async def adopt(self, job: Job) -> Job | None:
+        """Give a purchase of unknown outcome its task, take it on, and return it.
+
+        Its answer counts as not delivered, for what was delivered is the doubt: the same call
+        joins it. None where it has its outcome by now, or the task is another purchase's.
+        """
+        adopted = await self.database.transact(partial(self._table.adopt, job=job))
+        if adopted is not None:
+            self._answered.discard(job.id)
+        return adopted
+
     async def record(self, job: Job, *, release: bool = False) -> None:
         """Keep the job's newest state; `release` where nobody has to work on it any more.
 

@@ -28,8 +28,9 @@ from evolink_mcp.errors import (
 from evolink_mcp.jobs.callbacks import Callbacks
 from evolink_mcp.jobs.collect import RESULT_LIFETIME, collect
 from evolink_mcp.jobs.failures import failure_of
-from evolink_mcp.jobs.job import Job, State, Watch, advanced, settled
+from evolink_mcp.jobs.job import Job, Watch, advanced, settled
 from evolink_mcp.jobs.keep import Keeper
+from evolink_mcp.jobs.lost import LostPurchases
 from evolink_mcp.jobs.submit import outcome_unknown, submit
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ class Pursuit:
     folder: Path
     keeper: Keeper
     callbacks: Callbacks
+    lost: LostPurchases
     pay: Pay
     sleep: Sleep
     clock: Callable[[], float]
@@ -65,12 +67,17 @@ class Pursuit:
         job = watch.job
         try:
             task = await self._submit(watch)
+        except OutcomeUnknown as error:
+            if (named := await self._named(watch)) is None:
+                logger.warning("job %s: unknown (%s)", job.id, error.code)
+                await self._end_unknown(watch, error)
+                return
+            task = named
         except EvolinkError as error:
-            state: State = "unknown" if isinstance(error, OutcomeUnknown) else "refused"
-            logger.warning("job %s: %s (%s)", job.id, state, error.code)
-            await self._end(watch, replace(job, state=state, error=error))
-        else:
-            await self._advance(watch, task)
+            logger.warning("job %s: refused (%s)", job.id, error.code)
+            await self._end(watch, replace(job, state="refused", error=error))
+            return
+        await self._advance(watch, task)
 
     async def _submit(self, watch: Watch) -> Task:
         """Send a request, with our callback address if EvoLink takes that.
@@ -88,6 +95,11 @@ class Pursuit:
             if not self.callbacks.is_unwelcome(error, hint=watch.hint):
                 raise
         return await send(job.request)
+
+    async def _named(self, watch: Watch) -> Task | None:
+        """Look for the task that a callback has named before its purchase was answered."""
+        name = watch.hint.take_name()
+        return None if name is None else await self.lost.look(watch.job, name)
 
     async def meet(self, task_id: TaskId, *, job: Job) -> Job:
         """Look for the first time at a task that was bought elsewhere.
@@ -110,7 +122,7 @@ class Pursuit:
         """
         job = watch.job
         if job.task is None:
-            await self._end(watch, replace(job, state="unknown", error=outcome_unknown(_CRASHED)))
+            await self._end_unknown(watch, outcome_unknown(_CRASHED))
             return
         try:
             task = task or await self._advance(watch, await self.api.task(job.task.task_id))
@@ -208,6 +220,12 @@ class Pursuit:
             watch.update(job)
         return task
 
+    async def _end_unknown(self, watch: Watch, error: OutcomeUnknown) -> None:
+        """End a purchase of which nobody knows whether it is one; a callback may still tell."""
+        if self.callbacks.may_name(watch.job):
+            error = replace(error, next_step=_MAY_TURN_UP + error.next_step)
+        await self._end(watch, replace(watch.job, state="unknown", error=error))
+
     async def _end(self, watch: Watch, job: Job) -> None:
         logger.info("job %s: %s", job.id, job.state)
         await self.keeper.keep(watch, settled(job), ended=True)
@@ -219,6 +237,12 @@ def _given_up() -> NeverSent:
         "up. EvoLink had not taken it.",
         next_step="Call again.",
     )
+
+
+_MAY_TURN_UP = (
+    "Look with list_tasks in two minutes: if EvoLink took the request, its picture most likely is "
+    "there by then. If not: "
+)
 
 
 _CRASHED = "This server ended while it was buying."

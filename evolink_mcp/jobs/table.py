@@ -135,6 +135,18 @@ class JobTable:
         claimed = self.leases.claim(connection, job_id=job.id)
         return self.find(connection, column="id", value=job.id) if claimed else None
 
+    def adopt(self, connection: sqlite3.Connection, *, job: Job) -> Job | None:
+        """Give a purchase of unknown outcome its task, and take it on."""
+        assert job.task_id is not None, "it is a task that is given"  # noqa: S101
+        current = self.find(connection, column="id", value=job.id)
+        others = self.find_of_any_key(connection, task_id=job.task_id)
+        is_unknown = current is not None and current.state == "unknown"
+        if not is_unknown or any(other.request is not None for other in others):
+            return None
+        self.record(connection, job=job, release=False)
+        connection.execute("UPDATE jobs SET delivered=NULL WHERE id=?", (job.id,))
+        return self.claim(connection, job=job)
+
     def record(self, connection: sqlite3.Connection, *, job: Job, release: bool) -> None:
         """Keep a job's newest state, unless the job was lost to another process."""
         if job.task_id is not None and job.request is not None:

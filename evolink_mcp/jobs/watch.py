@@ -33,6 +33,7 @@ from evolink_mcp.jobs.job import (
 )
 from evolink_mcp.jobs.journal import Budget, Journal
 from evolink_mcp.jobs.keep import Keeper
+from evolink_mcp.jobs.lost import Lost, LostPurchases
 from evolink_mcp.jobs.pursue import Pursuit
 from evolink_mcp.logs import JOB, REQUEST
 
@@ -81,6 +82,7 @@ class Watchers:
     clock: Callable[[], float] = anyio.current_time
     _keeper: Keeper = field(init=False)
     _callbacks: Callbacks = field(init=False)
+    _lost: LostPurchases = field(init=False)
     _pursuit: Pursuit = field(init=False)
     _by_job: dict[JobId, Watch] = field(default_factory=dict[JobId, Watch])
     _strangers: dict[TaskId, Watch] = field(default_factory=dict[TaskId, Watch])
@@ -96,12 +98,14 @@ class Watchers:
         """Put together what a job's life takes."""
         self._keeper = Keeper(self.journal, self.moved)
         self._callbacks = Callbacks(url=self.callback_url, sleep=self.sleep, clock=self.clock)
+        self._lost = LostPurchases(api=self.api, journal=self.journal)
         self._pursuit = Pursuit(
             api=self.api,
             downloads=self.downloads,
             folder=self.folder,
             keeper=self._keeper,
             callbacks=self._callbacks,
+            lost=self._lost,
             pay=self._pay,
             sleep=self.sleep,
             clock=self.clock,
@@ -165,14 +169,26 @@ class Watchers:
         self.group.start_soon(self._supervise, watch, partial(self._meet, watch, task_id))
         return watch
 
-    def called_back(self, job_id: JobId) -> None:
+    def called_back(self, job_id: JobId) -> bool:
         """Take EvoLink's hint that a job's task is over: it is read soon, and only that counts.
 
         Costs nothing and waits for nothing, however many come. One for a job that has ended,
-        or that another process works on, does nothing; that process goes on reading.
+        or that another process works on, does nothing; that process goes on reading. Tells
+        whether the task is not known here, so that its name is of use (`named`).
         """
         watch = self._by_job.get(job_id)
         self._callbacks.come(job_id, watch.hint if watch else None)
+        return watch.job.task is None if watch else job_id in self._lost
+
+    def named(self, job_id: JobId, task_id: TaskId) -> None:
+        """Take the name that a callback gives to a job's task; it is looked at before it counts.
+
+        Of use where the answer to the purchase was lost; as long as it may come, it goes first.
+        """
+        if watch := self._by_job.get(job_id):
+            watch.hint.name = task_id
+        elif lost := self._lost.begin(job_id):
+            self.group.start_soon(self._regain, lost, task_id)
 
     def answered(self, watch: Watch, *, arrived: Arrived | None = None) -> None:
         """Note that an answer about a job goes out now.
@@ -310,6 +326,14 @@ class Watchers:
             fresh = False
         self._forget(watch)
 
+    async def _regain(self, lost: Lost, task_id: TaskId) -> None:
+        """Go on with a purchase whose outcome was unknown, if that is its task."""
+        JOB.set(lost.job.id)
+        if (job := await self._lost.find(lost, task_id)) is not None:
+            logger.info("job %s: EvoLink took it, as task %s", job.id, task_id)
+            await self._watch(job)
+            await self.moved(job)
+
     async def _claim(self, watch: Watch) -> bool:
         """Take a job on; without the journal we cannot ask, and lose nothing by reading a task.
 
@@ -411,8 +435,13 @@ class Watchers:
             logger.warning("%s", error)
 
     def _forget(self, watch: Watch) -> None:
-        if self._by_job.get(watch.job.id) is watch:
-            del self._by_job[watch.job.id]
+        job = watch.job
+        if self._by_job.get(job.id) is watch:
+            del self._by_job[job.id]
+        if job.state == "unknown" and self._callbacks.may_name(job):
+            self._lost.add(job)
+            if name := watch.hint.take_name():
+                self.named(job.id, name)
 
 
 async def _is_settled(job: Job) -> bool:

@@ -14,6 +14,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from evolink_mcp.api.network import Network
+from evolink_mcp.api.wire import TaskId
 from evolink_mcp.errors import EvolinkError, JournalUnusable, KeyMissing
 from evolink_mcp.jobs.database import FILE_NAME
 from evolink_mcp.jobs.job import JobId, Moved
@@ -172,10 +173,17 @@ class Account:
         if self._connected is not None:
             self._connected.watchers.wind_down(grace)
 
-    def called_back(self, job_id: JobId) -> None:
-        """Take EvoLink's hint that a task is over, if it is one of a job here."""
+    def called_back(self, job_id: JobId) -> bool:
+        """Take EvoLink's hint that a task is over, if it is one of a job here.
+
+        Tells whether the task's name is of use, see `named`.
+        """
+        return self._connected is not None and self._connected.watchers.called_back(job_id)
+
+    def named(self, job_id: JobId, task_id: TaskId) -> None:
+        """Take the name that a callback gives to the task of a job, if it is one here."""
         if self._connected is not None:
-            self._connected.watchers.called_back(job_id)
+            self._connected.watchers.named(job_id, task_id)
 
     async def leave(self) -> None:
         """Write down what is left to write, and let the jobs go to whoever takes them."""
@@ -259,10 +267,18 @@ class Accounts:
         for account in (self.own, *self._brought.values()):
             account.wind_down(grace)
 
-    def called_back(self, job_id: JobId) -> None:
-        """Take EvoLink's hint that a task is over, whichever key bought it."""
+    def called_back(self, job_id: JobId) -> bool:
+        """Take EvoLink's hint that a task is over, whichever key bought it.
+
+        Tells whether the task's name is of use, see `named`.
+        """
+        accounts = (self.own, *self._brought.values())
+        return any(account.called_back(job_id) for account in accounts)
+
+    def named(self, job_id: JobId, task_id: TaskId) -> None:
+        """Take the name that a callback gives to the task of a job."""
         for account in (self.own, *self._brought.values()):
-            account.called_back(job_id)
+            account.named(job_id, task_id)
 
     async def leave(self) -> None:
         """Let the jobs of every key go."""

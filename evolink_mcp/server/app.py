@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import anyio
 
 from evolink_mcp.api.network import Network
+from evolink_mcp.api.wire import TaskId
 from evolink_mcp.catalog.models import Catalogue, open_catalogue
 from evolink_mcp.catalog.request import ImageRequest
 from evolink_mcp.errors import EvolinkError, InvalidRequest, SettingInvalid
@@ -121,10 +122,17 @@ class App:
         """Have EvoLink call back about every job at an address of its own, from now on."""
         self._ground.callback_url = url
 
-    def called_back(self, job_id: JobId) -> None:
-        """Take EvoLink's hint that a job's task is over; waits for nothing."""
+    def called_back(self, job_id: JobId) -> bool:
+        """Take EvoLink's hint that a job's task is over; waits for nothing.
+
+        Tells whether the task's name is of use, see `named`.
+        """
         self.resume()  # after a restart it may be the first that we hear of a job of ours
-        self._accounts.called_back(job_id)
+        return self._accounts.called_back(job_id)
+
+    def named(self, job_id: JobId, task_id: TaskId) -> None:
+        """Take the name that a callback gives to a job's task; it is looked at before it counts."""
+        self._accounts.named(job_id, task_id)
 
     def begin(self, work: Callable[[], Awaitable[Result]]) -> Apart[Result]:
         """Begin work that goes on though its caller leaves."""

@@ -27,10 +27,10 @@ from evolink_mcp.jobs.database import Database
 from evolink_mcp.jobs.job import LOCAL, new_job_id
 from evolink_mcp.sandbox import Sandbox
 from evolink_mcp.server.links import Links, load_secret
-from evolink_mcp.service import serve
-from evolink_mcp.service.callbacks import PREFIX, Callbacks
+from evolink_mcp.service import callbacks, serve
+from evolink_mcp.service.callbacks import MOST_BYTES, PREFIX, Callbacks
 from evolink_mcp.settings import Settings
-from tests.jobs.shop import GETS, Line, answered
+from tests.jobs.shop import GETS, POSTS, Line, answered
 from tests.servers import network_of, settings_for
 from tests.service.rooms import (
     HERE,
@@ -172,7 +172,7 @@ async def test_the_address_is_in_no_log_no_answer_and_no_file(
         assert not [content for content in files if secret.encode() in content]
 
 
-async def knock(web: ASGIApp, path: str) -> int:
+async def knock(web: ASGIApp, path: str, receive: Receive | None = None) -> int:
     """POST without a client in between, and without a body: there is nothing to be read from."""
     sent: list[Message] = []
 
@@ -181,7 +181,7 @@ async def knock(web: ASGIApp, path: str) -> int:
 
     headers = list[tuple[bytes, bytes]]()
     scope = {"type": "http", "method": "POST", "path": path, "root_path": "", "headers": headers}
-    await web(scope, cast("Receive", None), send)
+    await web(scope, cast("Receive", receive), send)
     return int(sent[0]["status"])
 
 
@@ -381,3 +381,76 @@ async def test_a_callers_own_address_is_called_instead(place: Place) -> None:
         await http.post("/mcp", **wanted)
     assert place.address() == OWN
     assert set(place.road.seen) <= {OWN}
+
+
+async def unknown_jobs(http: httpx.AsyncClient) -> int:
+    """Count the purchases of which nobody knows whether they are some."""
+    tasks = found_in(await http.post("/mcp", **call("list_tasks")))["tasks"]
+    return len([task for task in tasks if task["status"] == "unknown"])
+
+
+async def nothing_unknown(http: httpx.AsyncClient) -> None:
+    """Wait until it is known of every purchase whether it is one."""
+    while await unknown_jobs(http):
+        await anyio.lowlevel.checkpoint()
+
+
+async def test_a_purchase_whose_answer_was_lost_is_found_by_its_callback(place: Place) -> None:
+    async with place.opened() as http:
+        wanted = call("generate_image", prompt="[cut-after-accept] [slow:60] a fox")
+        answer = found_in(await http.post("/mcp", **wanted))
+        assert answer["error"]["code"] == "outcome_unknown"
+        await nothing_unknown(http)
+        again = found_in(await http.post("/mcp", **wanted))
+    [task_id] = place.sandbox.tasks
+    assert (again["status"], again["task_id"]) == ("completed", task_id)
+    assert place.sandbox.requests[POSTS] == 1
+
+
+async def lost_at(place: Place, http: httpx.AsyncClient) -> str:
+    """Lose a purchase; return where its callback goes."""
+    await http.post("/mcp", **call("generate_image", prompt="[cut-after-accept] [stuck] a fox"))
+    return path_of(place.address())
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff" * 9000,
+        b"[" * 9000,
+        b'{"id": 7}',
+        b'{"id": "task-unified-1/../x"}',
+        b'{"id": "task-unified-1-nobodys"}',
+        b'{"id": "' + b"x" * MOST_BYTES + b'"}',
+    ],
+)
+async def test_what_names_no_task_of_ours_finds_nothing(place: Place, content: bytes) -> None:
+    async with place.opened() as http:
+        path = await lost_at(place, http)
+        answer = await http.post(path, content=content)
+        assert (answer.status_code, answer.content) == (204, b"")
+        await anyio.wait_all_tasks_blocked()
+        assert await unknown_jobs(http) == 1
+        [task_id] = place.sandbox.tasks
+        assert (await http.post(path, json={"id": task_id})).status_code == 204
+        await nothing_unknown(http)
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_a_body_that_does_not_come_is_not_waited_for(
+    place: Place, monkeypatch: pytest.MonkeyPatch, *, ends: bool
+) -> None:
+    monkeypatch.setattr(callbacks, "PATIENCE", 0.05)
+
+    async def receive() -> Message:
+        if not ends:
+            await anyio.sleep_forever()
+        return {"type": "http.disconnect"}
+
+    async with place.opened() as http:
+        path = await lost_at(place, http)
+        assert await knock(web_of(http), path, receive) == 204
+        assert await unknown_jobs(http) == 1
