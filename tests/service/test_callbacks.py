@@ -27,6 +27,7 @@ from evolink_mcp.jobs.database import Database
 from evolink_mcp.jobs.job import LOCAL, new_job_id
 from evolink_mcp.sandbox import Sandbox
 from evolink_mcp.server.links import Links, load_secret
+from evolink_mcp.server.principals import KEY_HEADER
 from evolink_mcp.service import callbacks, serve
 from evolink_mcp.service.callbacks import MOST_BYTES, PREFIX, Callbacks
 from evolink_mcp.settings import Settings
@@ -404,6 +405,16 @@ async def test_a_purchase_whose_answer_was_lost_is_found_by_its_callback(place: 
         again = found_in(await http.post("/mcp", **wanted))
     [task_id] = place.sandbox.tasks
     assert (again["status"], again["task_id"]) == ("completed", task_id)
+    assert place.sandbox.requests[POSTS] == 1
+
+
+async def test_it_is_found_with_the_key_that_bought_it(place: Place) -> None:
+    async with place.opened(api_key=None) as http:
+        wanted = call("generate_image", prompt="[cut-after-accept] [slow:60] a fox")
+        http.headers[KEY_HEADER] = "sk-sandbox"
+        assert found_in(await http.post("/mcp", **wanted))["status"] == "unknown"
+        await nothing_unknown(http)
+        assert found_in(await http.post("/mcp", **wanted))["status"] == "completed"
     assert place.sandbox.requests[POSTS] == 1
 
 
