@@ -18,42 +18,63 @@ from tests.service.rooms import bearing, host_at
 
 SPEED = 100
 
-HALF = 20 / SPEED
-"""Seconds after which no task is over yet: the quickest takes 27 of the API's."""
+STAGES = [seconds / SPEED for seconds in (5, 10, 15, 20)]
+"""Ages at which each task is read; the quickest is over at 27 of the API's seconds."""
 
 pytestmark = [pytest.mark.conformance, pytest.mark.timeout(2 * LIMIT)]
 
 
-@pytest.fixture
-def sandbox() -> Sandbox:
-    """Everybody waits at once, and everybody's task is read when it is half done.
+class Stages:
+    """A sandbox's clock that goes on once every task was read as it is now.
 
-    Its clock stands still until each task is there, and again half-way until each was read.
+    It stands still until all tasks are there, then at each of `STAGES`; after them it is the real
+    one. So each client has something new to hear of several times, however slow the machine.
     """
-    began, read = time.time(), set[str]()
 
-    def now() -> float:
-        if len(box.tasks) < len(CALLERS):
-            return began
-        return time.time() if read >= box.tasks.keys() else began + HALF
+    def __init__(self) -> None:
+        self.sandbox = Sandbox(speed=SPEED, now=self)
+        self.sandbox.app.add_middleware(NotedReadings, stages=self)
+        self._began = time.time()
+        self._left = list(STAGES)
+        self._read: set[str] = set()
 
-    box = Sandbox(speed=SPEED, now=now)
-    box.app.add_middleware(NotedReadings, sandbox=box, read=read)
-    return box
+    def __call__(self) -> float:
+        stage = self.current
+        if stage is None:
+            return time.time()
+        return self._began + stage
+
+    @property
+    def current(self) -> float | None:
+        """The age at which all stand, none once the clock runs."""
+        if len(self.sandbox.tasks) < len(CALLERS):
+            return 0.0
+        return self._left[0] if self._left else None
+
+    def note(self, task_id: str) -> None:
+        self._read |= {task_id} & self.sandbox.tasks.keys()
+        if self._left and self._read >= self.sandbox.tasks.keys():
+            del self._left[0]
+            self._read.clear()
 
 
 class NotedReadings:
-    """Notes which tasks were read since each was there."""
+    """Notes which task was read at the stage that is still the current one."""
 
-    def __init__(self, app: ASGIApp, sandbox: Sandbox, read: set[str]) -> None:
-        self._app, self._sandbox, self._read = app, sandbox, read
+    def __init__(self, app: ASGIApp, stages: Stages) -> None:
+        self._app, self._stages = app, stages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        is_late = len(self._sandbox.tasks) >= len(CALLERS)
+        stage = self._stages.current
         await self._app(scope, receive, send)
-        task_id = str(scope.get("path", "")).rpartition("/")[2]
-        if is_late and task_id in self._sandbox.tasks:
-            self._read.add(task_id)
+        if stage and stage == self._stages.current:
+            self._stages.note(str(scope.get("path", "")).rpartition("/")[2])
+
+
+@pytest.fixture
+def sandbox() -> Sandbox:
+    """Everybody waits at once, and everybody's task is read at each of its stages."""
+    return Stages().sandbox
 
 
 async def test_each_client_gets_its_own_pictures_and_only_those(service: Service) -> None:
