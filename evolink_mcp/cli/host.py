@@ -80,10 +80,14 @@ async def _generate(settings: Settings, arguments: Arguments, *, origin: str) ->
             client_info=_ourselves(),
             elicitation_callback=bar.ask,
         )
-        async with client:
-            result = await _call_to_the_end(client, arguments, advance=bar.advance)
-            if not result.is_error:
-                await bar.advance(100.0, 100.0, "done")
+        try:
+            async with client:
+                result = await _call_to_the_end(client, arguments, advance=bar.advance)
+                if not result.is_error:
+                    await bar.advance(100.0, 100.0, "done")
+        finally:
+            if bar.left:  # whatever the server made of it
+                raise click.Abort
     return answer_in(result)
 
 

@@ -25,12 +25,14 @@ _UNASKED = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Bar:
     """Progress as a person sees it: a bar on a terminal, else a line each."""
 
     drawn: Progress
     task: TaskID
+    left: bool = False
+    """Whether the person has left with Ctrl-C when asked."""
 
     async def advance(self, progress: float, total: float | None, message: str | None) -> None:  # noqa: PLR0917 - the SDK's signature
         """Take a progress notification."""
@@ -45,21 +47,24 @@ class Bar:
             click.echo(f"{params.message}\nNobody is at the terminal to answer.", err=True)
             return ElicitResult(action="decline")
         self.drawn.stop()
-        if not _agrees(params.message):
-            return ElicitResult(action="decline")
+        try:
+            if not _agrees(params.message):
+                return ElicitResult(action="decline")
+        except KeyboardInterrupt:
+            self.left = True
+            return ElicitResult(action="cancel")
         self.drawn.start()
         return ElicitResult(action="accept", content={"buy": True})
 
 
 def _agrees(question: str) -> bool:
     """Put a question, for which everything waits; nothing but a yes is one."""
+    typed = ""
     try:
         typed = _typed_after(f"{question} [y/N]: ")
-    except KeyboardInterrupt:
-        typed = ""
-        signal.raise_signal(signal.SIGINT)  # once more, to the loop: it ends what is under way
-    if not typed:  # Ctrl-C and Ctrl-D leave the line open
-        click.echo(err=True)
+    finally:
+        if not typed:  # Ctrl-C and Ctrl-D leave the line open
+            click.echo(err=True)
     return typed.strip().lower() in _YES
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from io import StringIO
 
 import pytest
@@ -56,8 +57,23 @@ async def test_a_person_is_asked_before_money_is_spent(
     with drawn_progress(Console(file=StringIO())) as bar:
         answer = await bar.ask(None, form)
         assert answer.action == action
+        assert not bar.left
         assert answer.content == ({"buy": True} if action == "accept" else None)
         assert capsys.readouterr().err == ("Buy? [y/N]: " if typed else "Buy? [y/N]: \n")
+
+
+async def test_ctrl_c_at_the_question_is_told_to_the_server_and_to_the_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    keyboard = StringIO()
+    monkeypatch.setattr(keyboard, "isatty", lambda: True)
+    monkeypatch.setattr(keyboard, "readline", lambda: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("sys.stdin", keyboard)
+    form = ElicitRequestFormParams(message="Buy?", requested_schema=FORM)
+    with drawn_progress(Console(file=StringIO())) as bar:
+        assert (await bar.ask(None, form)).action == "cancel"
+        assert bar.left
+    assert capsys.readouterr().err == "Buy? [y/N]: \n"
 
 
 async def test_nobody_at_the_terminal_means_no(
