@@ -20,8 +20,8 @@ TOOL    := pip
 INSTALL  = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-# The folders of tests that start processes; they take about as long as all the others together.
-APART := cli examples recovery service stdio
+# Folders of tests that start processes; they take about as long as all the others together.
+APART := examples recovery service stdio
 BOTH   = $(MAKE) --no-print-directory --jobs=2
 
 .DELETE_ON_ERROR:
