@@ -72,12 +72,15 @@ class LostPurchases:
     async def find(self, lost: Lost, task_id: TaskId) -> Job | None:
         """Return a purchase with the task that is said to be its own, recorded and taken on.
 
-        None where it is not, or cannot be looked at. Does not fail.
+        None where it is not, or cannot be looked at.
         """
-        found = await self._find(lost.job, task_id)
-        lost.sought = False
-        if found is not None or lost.tries == 0:
-            self._lost.pop(lost.job.id, None)
+        found = None
+        try:
+            found = await self._find(lost.job, task_id)
+        finally:
+            lost.sought = False
+            if found is not None or lost.tries == 0:
+                self._lost.pop(lost.job.id, None)
         return found
 
     async def look(self, job: Job, task_id: TaskId) -> Task | None:

@@ -327,12 +327,15 @@ class Watchers:
         self._forget(watch)
 
     async def _regain(self, lost: Lost, task_id: TaskId) -> None:
-        """Go on with a purchase whose outcome was unknown, if that is its task."""
+        """Go on with a purchase whose outcome was unknown, if that is its task; harms no other."""
         JOB.set(lost.job.id)
-        if (job := await self._lost.find(lost, task_id)) is not None:
-            logger.info("job %s: EvoLink took it, as task %s", job.id, task_id)
-            await self._watch(job)
-            await self.moved(job)
+        try:
+            if (job := await self._lost.find(lost, task_id)) is not None:
+                logger.info("job %s: EvoLink took it, as task %s", job.id, task_id)
+                await self._watch(job)
+                await self.moved(job)
+        except Exception:
+            logger.exception("job %s: broken off", lost.job.id)
 
     async def _claim(self, watch: Watch) -> bool:
         """Take a job on; without the journal we cannot ask, and lose nothing by reading a task.

@@ -83,6 +83,22 @@ async def test_a_purchase_without_an_answer_is_found_again_by_its_callback(
     assert not call_back(shop, lost, newest(shop))
 
 
+async def test_what_goes_wrong_while_one_is_sought_harms_no_other(
+    shop: Shop, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(job: Job) -> Job | None:
+        raise ZeroDivisionError(job.id)
+
+    lost = await lose(shop)
+    with monkeypatch.context() as patched:
+        patched.setattr(shop.journal, "adopt", broken)
+        call_back(shop, lost, newest(shop))
+        await looked(shop, lost)
+    assert f"job {lost.id}: broken off" in caplog.messages
+    assert call_back(shop, lost, newest(shop))
+    await shop.becomes(lost, "collected")
+
+
 async def test_whoever_asks_again_gets_the_picture_that_was_found(shop: Shop) -> None:
     lost = await lose(shop)
     shop.watchers.answered(Watch(lost, 0.0))  # with the doubt
